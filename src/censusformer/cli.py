@@ -1,0 +1,82 @@
+"""`censusformer STEP …`: one subcommand a step; a step's module is imported only when it runs."""
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from censusformer import __version__
+from censusformer.errors import InputError
+
+STEPS = {
+    "demo": "build the embedded demo census from real cells that packages ship",
+    "ingest": "turn your own h5ad files into a census",
+    "select": "choose whole samples at random and list their cells by chunk",
+    "download": "fetch the raw counts of one chunk",
+    "count": "count each gene in one chunk",
+    "genes": "keep the genes that reach the threshold over all chunks",
+    "hvg": "drop poor cells and rank the highly variable genes of each sample of a chunk",
+    "shared_hvg": "one list of highly variable genes for all samples (hvg.scope: all)",
+    "edges": "bin edges for the entire matrix (binning.method: global)",
+    "binning": "normalise and bin the expression of a chunk's cells",
+    "split": "assign a chunk's cells to training, validation and test",
+    "tokenize": "write a chunk's cells as token shards",
+    "vocab": "write the vocabulary",
+    "manifest": "list all shards with their checksums",
+    "pretrain": "pretrain the encoder on masked expression",
+    "evaluate": "measure a model beside its baselines",
+    "report": "write the page about a run",
+}
+
+logger = logging.getLogger("censusformer")
+
+
+def _parser(step: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="censusformer", description="From the CELLxGENE Census to a pretrained single-cell transformer."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="step", metavar="STEP", required=True)
+    for name, summary in STEPS.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        command.add_argument("--log", type=Path, metavar="FILE", help="write messages to this file, too")
+        if name == step:
+            importlib.import_module(f"censusformer.steps.{name}").add_arguments(command)
+    return parser
+
+
+def _start_log(file: Path | None) -> None:
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(file, mode="w"))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger.handlers, logger.propagate = handlers, False
+    logger.setLevel(logging.INFO)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one step; 0 when it ends well, 2 for input that the user has to mend, 1 for anything else."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    step = next((word for word in argv if not word.startswith("-")), None)
+    args = _parser(step).parse_args(argv)
+    try:
+        _start_log(args.log)
+        importlib.import_module(f"censusformer.steps.{args.step}").run(args)
+    except InputError as error:
+        logger.error("%s: %s", args.step, error)
+        return 2
+    except OSError as error:
+        if error.errno is None:
+            raise
+        name = f"{error.filename}: " if error.filename else ""
+        logger.error("%s: %s%s", args.step, name, os.strerror(error.errno))
+        return 1
+    except Exception:
+        logger.exception("%s stopped: this is a bug in censusformer, or in a library that it calls", args.step)
+        return 1
+    return 0
