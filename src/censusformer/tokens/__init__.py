@@ -1,0 +1,1 @@
+"""What a model reads: the vocabulary, the shards of tokenised cells and the masks; numpy and pyarrow alone."""

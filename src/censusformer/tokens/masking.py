@@ -1,0 +1,133 @@
+"""Masks: which of a cell's gene positions the model must predict.
+
+A mask hangs on hashes of seed, epoch, cell and gene alone: neither the order of cells or genes, nor shards, batches,
+devices or a resumed run change it. `<cls>` and `<pad>` are not in these arrays and so are never masked.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from censusformer.hashing import draw as hash_of
+from censusformer.hashing import splitmix64, uniform, word
+from censusformer.tokens.cells import Cells
+
+_RATIO = word("mask.ratios")
+_EVALUATION = word("censusformer evaluation mask")
+_BLOCK = 2**14
+
+
+def n_masked(n: np.ndarray | int, ratio: np.ndarray | float) -> np.ndarray:
+    """How many of n gene positions are masked: min(n-1, max(1, floor(ratio·n + 0.5))), int64; n >= 2."""
+    n = np.asarray(n, np.int64)
+    wanted = np.floor(np.asarray(ratio, np.float64) * n + 0.5).astype(np.int64)
+    return np.minimum(n - 1, np.maximum(1, wanted))
+
+
+def mask_tokens(offsets: np.ndarray, scores: np.ndarray, ratios: np.ndarray | float) -> np.ndarray:
+    """Mask the tokens with the smallest scores of each cell, exactly `n_masked` of them.
+
+    Parameters
+    ----------
+    offsets
+        int64 (n+1,): the tokens of cell i are offsets[i]:offsets[i+1]; every cell has at least two.
+    scores
+        uint64 (T,). Scores of different genes of one cell differ, as the hashes below do (splitmix64 is a
+        bijection); should two be equal, the earlier token is the smaller.
+    ratios
+        float64 (n,), or one for all cells.
+
+    Returns
+    -------
+    bool (T,), True where masked.
+    """
+    lengths = np.diff(offsets)
+    if not len(lengths):
+        return np.empty(0, bool)
+    if lengths.min() < 2:
+        raise ValueError("a cell with fewer than two tokens has nothing to mask")
+    counts = n_masked(lengths, ratios)
+    mask = np.empty(len(scores), bool)
+    starts = np.searchsorted(offsets, np.arange(0, len(scores), _BLOCK), side="right") - 1
+    for first, last in zip(starts, [*starts[1:], len(counts)], strict=True):
+        if first < last:
+            tokens = slice(offsets[first], offsets[last])
+            mask[tokens] = _smallest(offsets[first : last + 1] - offsets[first], scores[tokens], counts[first:last])
+    return mask
+
+
+def _smallest(offsets: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mark the counts[i] smallest scores of each cell, by one sort of keys that begin with the cell's number."""
+    lengths = np.diff(offsets)
+    bits = np.uint64(max(1, int(len(lengths) - 1).bit_length()))
+    number = np.arange(len(lengths), dtype=np.uint64) << (np.uint64(64) - bits)
+    keys = (scores >> bits) | np.repeat(number, lengths)
+    threshold = np.sort(keys)[offsets[:-1] + counts - 1]
+    mask = keys <= np.repeat(threshold, lengths)
+    if np.count_nonzero(mask) == counts.sum():
+        return mask
+    return _smallest_exactly(offsets, scores, counts)
+
+
+def _smallest_exactly(offsets: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Do the same where the upper bits of two scores agree: by all bits, then by position."""
+    cells = np.repeat(np.arange(len(counts)), np.diff(offsets))
+    order = np.lexsort((np.arange(len(scores)), scores, cells))
+    mask = np.empty(len(scores), bool)
+    mask[order] = np.arange(len(scores)) - offsets[cells] < counts[cells]
+    return mask
+
+
+def training_ratios(cell: np.ndarray, ratios: Sequence[float], draw: str, seed: int, epoch: int) -> np.ndarray:
+    """Draw the mask ratio of each cell.
+
+    Parameters
+    ----------
+    cell
+        uint64 (n,): the cells' keys.
+    ratios, draw
+        `mask.ratios`, and `mask.draw`: `cell` draws one for each cell and epoch, `run` one for the whole run.
+    seed, epoch
+        `train.seed`, and the epoch from 0.
+
+    Returns
+    -------
+    float64 (n,).
+    """
+    if draw not in ("cell", "run"):
+        raise ValueError(f"mask.draw is {draw!r}, not cell or run")
+    hashes = hash_of(seed, _RATIO) if draw == "run" else hash_of(seed, epoch, cell, _RATIO)
+    chosen = np.asarray(ratios, np.float64)[(uniform(hashes) * len(ratios)).astype(np.int64)]
+    return np.broadcast_to(chosen, (len(cell),)) if draw == "run" else chosen
+
+
+def training_mask(
+    cells: Cells, gene_words: np.ndarray, ratios: Sequence[float], draw: str, *, seed: int, epoch: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the mask of training: from hash(train.seed, epoch, cell, gene).
+
+    Parameters
+    ----------
+    cells, gene_words
+        The cells, each of at least two tokens, and the word of each gene of the vocabulary, uint64 (n_genes,).
+    ratios, draw, seed, epoch
+        As in `training_ratios`.
+
+    Returns
+    -------
+    bool (T,), True where masked, and the ratio of each cell, float64 (n,).
+    """
+    chosen = training_ratios(cells.cell, ratios, draw, seed, epoch)
+    scores = _token_hash(hash_of(seed, epoch, cells.cell), cells, gene_words)
+    return mask_tokens(cells.offsets, scores, chosen), chosen
+
+
+def evaluation_mask(cells: Cells, gene_words: np.ndarray, ratio: float) -> np.ndarray:
+    """Draw the mask of validation and test, bool (T,): from hash(a constant, cell, gene, ratio) alone."""
+    scores = _token_hash(hash_of(_EVALUATION, cells.cell), cells, gene_words)
+    return mask_tokens(cells.offsets, splitmix64(scores ^ np.float64(ratio).view(np.uint64)), ratio)
+
+
+def _token_hash(cell_hash: np.ndarray, cells: Cells, gene_words: np.ndarray) -> np.ndarray:
+    """One more word, the gene's, chained to each cell's hash: uint64 (T,)."""
+    return splitmix64(np.repeat(cell_hash, cells.lengths) ^ gene_words[cells.genes])
