@@ -1,0 +1,27 @@
+# `make demo`: from a fresh clone to results/demo/base/best_model.pt and report.html. `make test`: the tests.
+# Nothing but Python >= 3.11, make and a package index is needed.
+PYTHON ?= python3
+CORES ?= all
+INSTALLED = .venv/installed
+
+.PHONY: demo test lint clean-venv
+demo: $(INSTALLED)
+	.venv/bin/snakemake --cores $(CORES)
+
+test: $(INSTALLED)
+	.venv/bin/pytest
+
+lint: $(INSTALLED)
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/snakefmt --check Snakefile workflow
+	.venv/bin/snakemake --lint
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "censusformer needs Python 3.11 or later: make PYTHON=python3.11")'
+	.venv/bin/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean-venv:
+	rm -rf .venv

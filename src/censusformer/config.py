@@ -1,0 +1,235 @@
+"""The settings of a run: read, checked and named. Used by the Snakefile, never by a step."""
+
+import difflib
+import hashlib
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import yaml
+
+from censusformer.errors import InputError
+
+DATA_SECTIONS = ("census", "chunk", "filter", "hvg", "normalize", "binning", "split", "tokenize")  # results/{dataset}
+RUN_SECTIONS = ("mask", "model", "train", "evaluate")  # results/{dataset}/{run}
+NO_SWEEP = ("evaluate", "execution")  # no model would differ
+RESERVED = frozenset(
+    [
+        "benchmarks",
+        "binned",
+        "cells",
+        "census",
+        "chunks",
+        "evaluation",
+        "finetune",
+        "hvg",
+        "logs",
+        "shards",
+        "split",
+        "tensorboard",
+        "work",
+    ]
+)  # folders with a meaning
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{'hvg': {'n_top': 5}} -> {'hvg.n_top': 5}; keys that are dotted already stay."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return flat
+
+
+def nest(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The way back from `flatten`."""
+    tree: dict[str, Any] = {}
+    for key, value in settings.items():
+        *sections, leaf = key.split(".")
+        branch = tree
+        for section in sections:
+            branch = branch.setdefault(section, {})
+        branch[leaf] = value
+    return tree
+
+
+def resolve(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema that a local `$ref` points to, or the schema itself."""
+    return root["$defs"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+
+
+def coerce(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
+    """Values as the schema's types: what `--config` gives inside a mapping arrives as text ('100', 'true', 'null')."""
+    schema = resolve(schema, root)
+    if isinstance(value, Mapping):
+        properties = schema.get("properties", {})
+        return {key: coerce(item, properties.get(key, {}), root) for key, item in value.items()}
+    if isinstance(value, list):
+        return [coerce(item, schema.get("items", {}), root) for item in value]
+    kinds = schema.get("type", [])
+    kinds = {kinds} if isinstance(kinds, str) else set(kinds)
+    if kinds == {"string"} and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)  # `precision: 32`, `run: 2`
+    if isinstance(value, str) and kinds:
+        return _from_text(value, kinds)
+    return value
+
+
+def _from_text(text: str, kinds: set[str]) -> Any:
+    if "null" in kinds and text in ("null", "~", ""):
+        return None
+    if "string" in kinds:
+        return text
+    if kinds & {"number", "integer"}:
+        for cast in (int, float):
+            try:
+                return cast(text)
+            except ValueError:
+                continue
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def allowed(schema: Mapping[str, Any]) -> str:
+    """What a schema takes, in words."""
+    if "enum" in schema:
+        return "one of " + ", ".join(map(str, schema["enum"]))
+    kinds = schema.get("type", "anything")
+    words = [
+        " or ".join([kinds] if isinstance(kinds, str) else kinds).replace("array", "list").replace("object", "mapping")
+    ]
+    bounds = {"minimum": "at least", "exclusiveMinimum": "over", "maximum": "at most", "exclusiveMaximum": "below"}
+    words += [f"{text} {schema[key]}" for key, text in bounds.items() if key in schema]
+    if "pattern" in schema:
+        words.append("letters, digits and . _ + - alone, the first one a letter, digit or _")
+    if "minItems" in schema or "minLength" in schema:
+        words.append("not empty")
+    if schema.get("uniqueItems"):
+        words.append("no item twice")
+    return ", ".join(words)
+
+
+def check(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with its values in the schema's types.
+
+    Raises
+    ------
+    InputError
+        A line for each key that is wrong: the key, its value and what is allowed.
+    """
+    import jsonschema
+
+    settings = coerce(config, schema, schema)
+    errors = jsonschema.Draft202012Validator(schema).iter_errors(settings)
+    lines = [line for error in errors for line in _complaints(error, schema)]
+    if not lines:
+        lines = _relations(settings)
+    if lines:
+        raise InputError("the config cannot be used:\n" + "\n".join(f"  {line}" for line in sorted(set(lines))))
+    return settings
+
+
+def _complaints(error: Any, root: Mapping[str, Any]) -> list[str]:
+    where = ".".join(map(str, error.absolute_path))
+    below = f"{where}." if where else ""
+    if error.validator == "additionalProperties":
+        known = list(error.schema["properties"])
+        return [_unknown(below, key, known) for key in error.instance if key not in known]
+    if error.validator == "required":
+        return [f"{below}{key} is missing" for key in error.validator_value if key not in error.instance]
+    schema = resolve(error.schema, root)
+    value = repr(error.instance)
+    return [f"{where}: {value if len(value) < 80 else value[:77] + '...'} is not allowed; allowed: {allowed(schema)}"]
+
+
+def _unknown(below: str, key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(str(key), known, n=1)
+    hint = f"did you mean {below}{near[0]}?" if near else f"known here: {', '.join(known)}"
+    return f"{below}{key} is no key of the config; {hint}"
+
+
+def _relations(settings: Mapping[str, Any]) -> list[str]:
+    """What no single key can show."""
+    census, model, lines = settings["census"], settings["model"], []
+    given = [key for key in ("version", "uri", "h5ad") if census[key] is not None]
+    if len(given) != 1:
+        lines.append(
+            f"census: exactly one of version, uri and h5ad must be set and the others null; "
+            f"set: {', '.join(given) or 'none'}"
+        )
+    if census["min_cells_per_sample"] > census["max_cells_per_sample"]:
+        lines.append("census.min_cells_per_sample is over census.max_cells_per_sample: no sample could be chosen")
+    if model["d_model"] % model["n_heads"]:
+        lines.append(f"model.d_model: {model['d_model']} is no multiple of model.n_heads ({model['n_heads']})")
+    taken = RESERVED & {settings["dataset"], settings["run"]}
+    lines += [f"dataset and run may not be called {name}: a folder of that name has a meaning" for name in taken]
+    return lines
+
+
+def only(settings: Mapping[str, Any], sections: Iterable[str]) -> dict[str, Any]:
+    """The flat settings of some sections."""
+    sections = set(sections)
+    return {key: value for key, value in settings.items() if key.split(".")[0] in sections}
+
+
+def name_of(base: str, changes: Mapping[str, Any]) -> str:
+    """'base', {'train.seed': 2} -> 'base-train.seed_2': a name that a person, a shell and a Parquet reader can read."""
+    shown = {key: "+".join(map(str, value)) if isinstance(value, list) else value for key, value in changes.items()}
+    text = "-".join([base, *(f"{key}_{value}" for key, value in sorted(shown.items()))])
+    safe = re.sub(r"[^\w.+-]+", "_", text)[:100]
+    return safe if safe == text else f"{safe}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def combinations(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """{(dataset, run): flat settings} for each entry of `sweep`; the config alone where there is none.
+
+    Raises
+    ------
+    InputError
+        The config or an entry of the sweep is wrong, or two entries have one name.
+    """
+    settings = check(config, schema)
+    sweep = settings.pop("sweep", [])
+    base, runs, prepared = flatten(settings), {}, {}
+    for entry in sweep or [{}]:
+        one = _combine(base, flatten(entry), schema)
+        pair, data = (one["dataset"], one["run"]), only(one, DATA_SECTIONS)
+        if pair in runs:
+            raise InputError(f"sweep: two combinations are called {pair[0]}/{pair[1]}")
+        if prepared.setdefault(pair[0], data) != data:
+            raise InputError(f"sweep: two different preparations are called {pair[0]}; name them by `dataset`")
+        runs[pair] = one
+    return runs
+
+
+def _combine(base: Mapping[str, Any], entry: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    for key in entry:
+        if key not in base:
+            raise InputError(f"sweep: {_unknown('', key, list(base))}")
+        if key.split(".")[0] in NO_SWEEP:
+            raise InputError(f"sweep: {key} changes no model, so a sweep cannot vary it")
+    wanted = flatten(coerce(nest(entry), schema, schema))
+    changes = {key: value for key, value in wanted.items() if value != base[key]}
+    names = {
+        "dataset": changes.get("dataset", name_of(base["dataset"], only(changes, DATA_SECTIONS))),
+        "run": changes.get("run", name_of(base["run"], only(changes, RUN_SECTIONS))),
+    }
+    return flatten(check(nest({**base, **wanted, **names}), schema))
+
+
+def options(settings: Mapping[str, Any], keys: Iterable[str]) -> str:
+    """Command-line options of some keys: hvg.n_top -> --hvg-n-top 1200; a null gives none."""
+    words: list[str] = []
+    for key in keys:
+        value = settings[key]
+        if value is None:
+            continue
+        words.append("--" + re.sub(r"[._]", "-", key))
+        words += [_word(item) for item in (value if isinstance(value, list) else [value])]
+    return " ".join(words)
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else shlex.quote(str(value))
