@@ -1,0 +1,25 @@
+# From the CELLxGENE Census to a pretrained single-cell transformer: `snakemake --cores all` builds the model of
+# config.yaml and the page about it. Steps, files and settings: README.md; cluster: docs/cluster.md.
+from snakemake.utils import min_version
+
+min_version("9.8")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/census.smk"
+include: "workflow/rules/prepare.smk"
+include: "workflow/rules/model.smk"
+
+
+localrules:
+    all,
+    effective_config,
+
+
+rule all:
+    default_target: True
+    input:
+        [f"results/{dataset}/{run}/{name}" for dataset, run in RUNS for name in RUN_FILES],

@@ -1,0 +1,120 @@
+# Settings and helpers that all rules share. Needs `config`; makes RUNS, DATA and the functions below.
+import hashlib
+import re
+import shlex
+import sys
+from glob import glob
+from pathlib import Path
+
+import yaml
+from snakemake.exceptions import WorkflowError
+
+ROOT = Path(str(workflow.current_basedir)).parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+from censusformer.config import DATA_SECTIONS, combinations, nest, only, options  # noqa: E402
+from censusformer.digest import code_digest  # noqa: E402
+from censusformer.errors import InputError  # noqa: E402
+
+try:
+    RUNS = combinations(config, yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text()))
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+
+DATA = {dataset: only(settings, DATA_SECTIONS) for (dataset, _), settings in RUNS.items()}
+RUN_FILES = ["best_model.pt", "report.html", "config.yaml"]
+DEMO = "results/census/demo"
+NEEDS_NORMALIZE = ("seurat", "cell_ranger")  # flavours that work on normalised, log1p values
+
+ANY_RUN = next(iter(RUNS.values()))  # `execution` is the same for all
+EXECUTION = options(ANY_RUN, only(ANY_RUN, ["execution"]))
+
+# The step's own process runs in the interpreter that runs Snakemake, or in the rule's conda environment. The package
+# is found by its path in both, so that an edit counts at once.
+CONDA = any(method.name == "CONDA" for method in workflow.deployment_settings.deployment_method)
+CENSUSFORMER = f"{'python' if CONDA else shlex.quote(sys.executable)} -m censusformer"
+shell.prefix(f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(ROOT / 'src'))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; ")
+
+
+def own_files(settings):
+    """The h5ad files that census.h5ad names, sorted."""
+    files = sorted({file for pattern in settings["census.h5ad"] for file in glob(pattern, recursive=True)})
+    if not files:
+        raise WorkflowError(f"census.h5ad: no file matches {', '.join(settings['census.h5ad'])}")
+    return files
+
+
+def ingested(settings):
+    """The folder of the census that is made of one's own files, named by their list."""
+    digest = hashlib.sha256("\n".join(own_files(settings)).encode()).hexdigest()[:12]
+    return f"results/census/h5ad/{digest}"
+
+
+OWN = {ingested(settings): own_files(settings) for settings in DATA.values() if settings["census.h5ad"]}
+
+
+wildcard_constraints:
+    dataset="|".join(map(re.escape, DATA)),
+    run="|".join(re.escape(run) for _, run in RUNS),
+    chunk=r"[\w.-]+-[0-9a-f]{12}",
+
+
+def cfg(wildcards):
+    """The settings of a run; a rule without {run} sees nothing but its data set's."""
+    if "run" in wildcards.keys():
+        return RUNS[wildcards.dataset, wildcards.run]
+    return DATA[wildcards.dataset]
+
+
+def settings(*keys):
+    """Command-line options of these keys: hvg.n_top -> --hvg-n-top 1200."""
+    return lambda wildcards: options(cfg(wildcards), keys)
+
+
+def section(*names):
+    """Command-line options of whole sections."""
+    return lambda wildcards: options(cfg(wildcards), sorted(only(cfg(wildcards), names)))
+
+
+def effective(wildcards):
+    """A config that builds this one run; `execution` is left out, it changes no result."""
+    chosen = {key: value for key, value in cfg(wildcards).items() if not key.startswith("execution.")}
+    return yaml.safe_dump(nest(chosen), allow_unicode=True)
+
+
+def code(step):
+    """Digest of the step's modules: a param, so that an edit re-runs the steps that import it."""
+    return code_digest(f"censusformer.steps.{step}")
+
+
+def census_folder(settings):
+    """The SOMA that a data set is made from where this workflow builds it; None for a Census out there."""
+    if settings["census.h5ad"]:
+        return ingested(settings)
+    return DEMO if settings["census.uri"] == "demo" else None
+
+
+def chunks(wildcards):
+    folder = Path(checkpoints.select.get(dataset=wildcards.dataset).output.chunks)
+    return sorted(path.stem for path in folder.glob("*.parquet"))
+
+
+def genes(wildcards):
+    """Every rule behind `genes` has it among its inputs, or a `genes` that comes out the same re-runs that rule."""
+    return checkpoints.genes.get(dataset=wildcards.dataset).output[0]
+
+
+def per_chunk(pattern):
+    """The pattern's file for each chunk of the data set."""
+    return lambda wildcards: [pattern.format(**{**dict(wildcards), "chunk": chunk}) for chunk in chunks(wildcards)]
+
+
+def where_given(**inputs):
+    """Options for inputs that not every setting has: `shared="--shared-hvg"` where input.shared names a file."""
+    return lambda wildcards, input: " ".join(
+        f"{option} {input[name]}" for name, option in inputs.items() if input[name]
+    )
+
+
+def grows(amount):
+    """Memory or minutes that grow with each attempt."""
+    return lambda wildcards, attempt: amount * attempt

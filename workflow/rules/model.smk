@@ -1,0 +1,124 @@
+# From shards to a model and the page about it. Needs shards.json and vocab.json; makes results/{dataset}/{run}/.
+
+
+# Nobody reads it: it may be written anew without anything following.
+rule effective_config:
+    output:
+        "results/{dataset}/{run}/config.yaml",
+    log:
+        "results/{dataset}/{run}/logs/effective_config.log",
+    benchmark:
+        "results/{dataset}/{run}/benchmarks/effective_config.tsv"
+    priority: 1
+    conda:
+        "../../envs/report.yaml"
+    params:
+        text=effective,
+    message:
+        "Writing the settings of {wildcards.dataset}/{wildcards.run}"
+    shell:
+        "printf %s {params.text:q} > {output} 2> {log}"
+
+
+rule pretrain:
+    input:
+        shards="results/{dataset}/shards.json",
+        vocab="results/{dataset}/vocab.json",
+        files=per_chunk("results/{dataset}/shards/train/{chunk}.parquet"),
+        valid=per_chunk("results/{dataset}/shards/valid/{chunk}.parquet"),
+        genes=genes,
+    output:
+        model="results/{dataset}/{run}/best_model.pt",
+        last="results/{dataset}/{run}/last.ckpt",
+        metrics="results/{dataset}/{run}/metrics.csv",
+        args="results/{dataset}/{run}/args.json",
+        vocab="results/{dataset}/{run}/vocab.json",
+    log:
+        "results/{dataset}/{run}/logs/pretrain.log",
+    benchmark:
+        "results/{dataset}/{run}/benchmarks/pretrain.tsv"
+    conda:
+        "../../envs/train.yaml"
+    threads: 8
+    resources:
+        mem_mb=grows(8000),
+        runtime=grows(1440),
+    params:
+        settings=section("mask", "model", "train"),
+        code=code("pretrain"),
+    message:
+        "Pretraining {wildcards.dataset}/{wildcards.run}"
+    shell:
+        "exec {CENSUSFORMER} pretrain --log {log} --shards {input.shards} --vocab {input.vocab}"
+        " --out results/{wildcards.dataset}/{wildcards.run} --work results/{wildcards.dataset}/{wildcards.run}/work"
+        " {params.settings} {EXECUTION}"
+
+
+rule evaluate:
+    input:
+        model="results/{dataset}/{run}/best_model.pt",
+        shards="results/{dataset}/shards.json",
+        vocab="results/{dataset}/vocab.json",
+        samples="results/{dataset}/samples.parquet",
+        files=per_chunk("results/{dataset}/shards/test/{chunk}.parquet"),
+        genes=genes,
+    output:
+        table="results/{dataset}/{run}/evaluation/reconstruction.parquet",
+        summary="results/{dataset}/{run}/evaluation/summary.json",
+    log:
+        "results/{dataset}/{run}/logs/evaluate.log",
+    benchmark:
+        "results/{dataset}/{run}/benchmarks/evaluate.tsv"
+    conda:
+        "../../envs/train.yaml"
+    threads: 8
+    resources:
+        mem_mb=grows(8000),
+        runtime=grows(120),
+    params:
+        settings=section("evaluate"),
+        code=code("evaluate"),
+    message:
+        "Measuring {wildcards.dataset}/{wildcards.run} beside its baselines"
+    shell:
+        "{CENSUSFORMER} evaluate --log {log} --model {input.model} --shards {input.shards} --vocab {input.vocab}"
+        " --samples {input.samples} --out results/{wildcards.dataset}/{wildcards.run}/evaluation"
+        " {params.settings} {EXECUTION}"
+
+
+rule report:
+    input:
+        samples="results/{dataset}/samples.parquet",
+        provenance="results/{dataset}/provenance.json",
+        hvg=per_chunk("results/{dataset}/hvg/{chunk}.parquet"),
+        cells=per_chunk("results/{dataset}/cells/{chunk}.parquet"),
+        split=per_chunk("results/{dataset}/split/{chunk}.parquet"),
+        shards="results/{dataset}/shards.json",
+        vocab="results/{dataset}/vocab.json",
+        metrics="results/{dataset}/{run}/metrics.csv",
+        args="results/{dataset}/{run}/args.json",
+        table="results/{dataset}/{run}/evaluation/reconstruction.parquet",
+        genes=genes,
+    output:
+        "results/{dataset}/{run}/report.html",
+    log:
+        "results/{dataset}/{run}/logs/report.log",
+    benchmark:
+        "results/{dataset}/{run}/benchmarks/report.tsv"
+    conda:
+        "../../envs/report.yaml"
+    resources:
+        mem_mb=grows(4000),
+        runtime=grows(20),
+    params:
+        settings=effective,
+        code=code("report"),
+    message:
+        "Writing the page about {wildcards.dataset}/{wildcards.run}"
+    shell:
+        "{CENSUSFORMER} report --log {log} --samples {input.samples} --provenance {input.provenance}"
+        " --genes {input.genes} --hvg {input.hvg} --cells {input.cells} --split {input.split}"
+        " --shards {input.shards} --vocab {input.vocab} --metrics {input.metrics} --model-args {input.args}"
+        " --evaluation results/{wildcards.dataset}/{wildcards.run}/evaluation --settings {params.settings:q}"
+        " --benchmarks results/census/benchmarks results/{wildcards.dataset}/benchmarks"
+        " results/{wildcards.dataset}/{wildcards.run}/benchmarks --out {output}"
