@@ -1,0 +1,1 @@
+"""Normalisation, highly variable genes and binning: pure functions on arrays."""

@@ -1,0 +1,1 @@
+"""One module a step: it reads files, calls the libraries, writes files."""
