@@ -130,4 +130,4 @@ def evaluation_mask(cells: Cells, gene_words: np.ndarray, ratio: float) -> np.nd
 
 def _token_hash(cell_hash: np.ndarray, cells: Cells, gene_words: np.ndarray) -> np.ndarray:
     """One more word, the gene's, chained to each cell's hash: uint64 (T,)."""
-    return splitmix64(np.repeat(cell_hash, cells.lengths) ^ gene_words[cells.genes])
+    return splitmix64(np.repeat(cell_hash, cells.lengths) ^ gene_words.take(cells.genes))
