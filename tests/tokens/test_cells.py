@@ -17,10 +17,6 @@ def content(cells):
     return [(*row, *token) for *row, token in zip(cells.cell, cells.tie_var, *labels, tokens, strict=True)]
 
 
-def flat(rows):
-    return [(*row[:5], row[5], row[6]) for row in rows]
-
-
 @settings(max_examples=30, deadline=None)
 @given(LENGTHS, st.data())
 def test_take_gives_the_rows_asked_for(make_cells, lengths, data):

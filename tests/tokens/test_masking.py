@@ -22,9 +22,8 @@ def pairs(cells, mask):
 
 def shuffled_genes(cells, seed):
     """The same cells with the genes of each in another order."""
-    order = np.lexsort(
-        (np.random.default_rng(seed).random(len(cells.genes)), np.repeat(range(len(cells)), cells.lengths))
-    )
+    drawn = np.random.default_rng(seed).random(len(cells.genes))
+    order = np.lexsort((drawn, np.repeat(range(len(cells)), cells.lengths)))
     labels = cells.sample, cells.dataset_id, cells.cell_type
     return Cells(cells.cell, cells.offsets, cells.genes[order], cells.values[order], cells.tie_var, *labels)
 
@@ -90,9 +89,8 @@ def test_more_genes_in_the_vocabulary_change_nothing(make_cells):
 
 def test_training_masks_change_with_seed_and_epoch_and_evaluation_masks_with_neither(make_cells):
     cells = make_cells([60] * 30)
-    first = [
-        training_mask(cells, WORDS, (0.5,), "cell", seed=s, epoch=e)[0] for s, e in ((0, 0), (0, 1), (1, 0), (0, 0))
-    ]
+    draws = [(0, 0), (0, 1), (1, 0), (0, 0)]
+    first = [training_mask(cells, WORDS, (0.5,), "cell", seed=seed, epoch=epoch)[0] for seed, epoch in draws]
     agree = [np.mean(first[0] == mask) for mask in first]
     assert agree[3] == 1
     assert all(0.4 < share < 0.6 for share in agree[1:3])
