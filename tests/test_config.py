@@ -128,7 +128,8 @@ def test_flatten_and_nest(flat):
 
 
 def test_sweep_names_and_shared_data(base, schema):
-    runs = c.combinations({**base, "sweep": [{}, {"model.dropout": "0.2", "train": {"seed": 2}}, {"hvg": {"n_top": 600}}]}, schema)  # fmt: skip
+    sweep = [{}, {"model.dropout": "0.2", "train": {"seed": 2}}, {"hvg": {"n_top": 600}}]
+    runs = c.combinations({**base, "sweep": sweep}, schema)
     assert list(runs) == [
         ("demo", "base"),
         ("demo", "base-model.dropout_0.2-train.seed_2"),
