@@ -1,0 +1,76 @@
+"""Real blood through ingest and the whole graph."""
+
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+
+from .conftest import Project
+
+pytestmark = [pytest.mark.slow, pytest.mark.blood]
+
+# one of bone marrow, one with pooled donors, two with a person in common, one with many small samples
+FILES = [
+    "10x_1k_PBMC_v2_raw",
+    "10x_1k_PBMC_v3_filt",
+    "hao2021_speck",
+    "kang_ctrl_stim",
+    "savercat_3donors",
+    "zheng_aml027_pre",
+]
+SMALL = {
+    "census": {"h5ad": ["data/*.h5ad"], "test_cells": 400},
+    "chunk": {"cells": 2000},
+    "model": {"n_layers": 2, "d_model": 32, "d_ff": 64},
+    "train": {"epochs": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, root, blood):
+    project = Project(tmp_path_factory.mktemp("blood"), root)
+    (project.folder / "data").mkdir()
+    for name in FILES:
+        (project.folder / f"data/{name}.h5ad").symlink_to(blood / f"{name}.h5ad")
+    project.run(preset="blood-h5ad", **SMALL)
+    return project
+
+
+@pytest.fixture(scope="module")
+def samples(run):
+    return pq.read_table(run.path("blood-h5ad/samples.parquet")).to_pandas().set_index("sample")
+
+
+def test_marrow_and_pooled_donors_are_left_out(samples):
+    chosen = samples[samples["status"] != "out"]
+    assert not chosen["dataset_id"].isin(["zheng_aml027_pre", "hao2021_speck"]).any()
+    assert {"savercat_3donors", "kang_ctrl_stim"} <= set(chosen["dataset_id"])
+
+
+def test_no_person_stands_on_both_sides(samples):
+    chosen = samples[(samples["status"] != "out") & (samples["person"] != "unknown")]
+    sides = chosen.groupby("person")["status"].nunique()
+    assert (sides == 1).all()
+
+
+def test_shards_are_what_the_raw_counts_say(run, root):
+    """The contract's own check: vocabulary, HVGs, cells and bins rebuilt from raw counts by scanpy and NumPy."""
+    check = root.parent / "shared/checks/check_shards.py"
+    command = [sys.executable, str(check), "results/blood-h5ad", "data", "results/blood-h5ad/base/config.yaml"]
+    done = subprocess.run(command, cwd=run.folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    assert "cells' bins within bounds" in done.stdout
+
+
+def test_model_learns_more_than_a_constant(run):
+    table = pq.read_table(run.path("blood-h5ad/base/evaluation/reconstruction.parquet")).to_pandas()
+    mse = table[(table["split"] == "test") & (table["metric"] == "mse")].groupby(["predictor", "head"])["value"].mean()
+    for head in ("gep", "gepc"):
+        assert mse["tie_floor", head] < mse["model", head] < mse["constant", head]
+        assert mse["gene_mean", head] < mse["constant", head]
+
+
+def test_page_names_the_data(run):
+    page = run.path("blood-h5ad/base/report.html").read_text()
+    assert "savercat_3donors" in page and "kang_ctrl_stim" in page
