@@ -1,0 +1,196 @@
+"""Expression as integers 1..n_bins-1: for each non-zero count of a cell's genes, the bins that it may have, and one.
+
+The edges are the n_bins-1 quantiles of the values at linspace(0, 1), as in scGPT's `binning` (Cui et al. 2024). With
+lo = number of edges < x and hi = number of edges <= x, the bin of x is hi where lo == hi, else one of lo+1..hi.
+"""
+
+# ruff: noqa: PLR0917 - compiled kernels take plain arrays, by position
+
+from dataclasses import dataclass, field, replace
+
+import numba
+import numpy as np
+
+from censusformer import hashing
+from censusformer.expression.normalize import normalised
+
+kernel = numba.njit(cache=True, nogil=True)
+splitmix64 = numba.njit(hashing.splitmix64)
+
+
+@kernel
+def rank_bounds(n_below: int, n_up_to: int, n: int, n_edges: int) -> tuple[int, int]:
+    """Compute lo and hi of a value among n, of which `n_below` are smaller and `n_up_to` are not larger.
+
+    Edge i stands at rank i(n-1)/(n_edges-1), between two values it lies strictly between them, and so it is below x
+    where i(n-1) < n_below·(n_edges-1), and not above x where i(n-1) <= (n_up_to-1)·(n_edges-1): integers alone.
+    """
+    if n == 1 or n_edges == 1:  # all edges are the smallest value
+        return (0 if n_below == 0 else n_edges), n_edges
+    steps = n_edges - 1
+    return (n_below * steps + n - 2) // (n - 1), (n_up_to - 1) * steps // (n - 1) + 1
+
+
+@kernel
+def tied_bin(lo: int, hi: int, random: bool, prefix: np.uint64, gene_word: np.uint64) -> int:
+    """One of the bins lo+1..hi: drawn uniformly from the hash of seed and cell (`prefix`) and gene, or the middle one.
+
+    The draw takes the hash's upper 32 bits times the number of bins: unequal by less than one in 65,536.
+    """
+    if hi - lo <= 1:
+        return hi
+    if not random:
+        return (lo + 1 + hi) // 2
+    h = splitmix64(prefix ^ gene_word)
+    return lo + 1 + np.int64(((h >> np.uint64(32)) * np.uint64(hi - lo)) >> np.uint64(32))
+
+
+@kernel
+def selected(indices, data, gene_of, chosen, keys):
+    """Fill `keys` (int64) with gene << 32 | count of a row's chosen genes, in the order of genes; return how many."""
+    n = 0
+    for j in range(len(data)):
+        gene = gene_of[indices[j]]
+        if gene >= 0 and chosen[gene] and data[j]:
+            keys[n] = np.int64(gene) << 32 | np.int64(data[j])
+            n += 1
+    keys[:n].sort()
+    return n
+
+
+@kernel
+def _bounds_of_counts(keys, n_edges, lo, hi):
+    """Fill lo and hi of each of a cell's values, from their ranks among them."""
+    n = len(keys)
+    counts = keys & 0xFFFFFFFF
+    ordered = np.sort(counts)
+    for t in range(n):
+        n_below = np.searchsorted(ordered, counts[t])
+        n_up_to = np.searchsorted(ordered, counts[t], side="right")
+        lo[t], hi[t] = rank_bounds(n_below, n_up_to, n, n_edges)
+
+
+@kernel
+def _bounds_of_edges(keys, edges, total, target_sum, log1p, lo, hi):
+    """Fill lo and hi of each normalised value among edges that are given."""
+    for t in range(len(keys)):
+        value = np.float64(np.float32(normalised(keys[t] & 0xFFFFFFFF, total, target_sum, log1p)))
+        lo[t] = np.searchsorted(edges, value)
+        hi[t] = max(np.searchsorted(edges, value, side="right"), 1)  # 0 is a zero's
+
+
+@kernel
+def _bin_rows(
+    indptr, indices, data, gene_of, group, chosen, cell, gene_words, n_edges, random, seed,
+    edges, total, target_sum, log1p, out_indptr, out_genes, out_bins, tie_var,
+):  # fmt: skip
+    longest = np.max(np.diff(indptr)) if len(indptr) > 1 else 0
+    keys, lo, hi = np.empty(longest, np.int64), np.empty(longest, np.int64), np.empty(longest, np.int64)
+    seeded = splitmix64(seed)
+    end = 0
+    for i in range(len(indptr) - 1):
+        if group[i] >= 0:
+            row = slice(indptr[i], indptr[i + 1])
+            n = selected(indices[row], data[row], gene_of, chosen[group[i]], keys)
+            if len(edges):
+                _bounds_of_edges(keys[:n], edges, total[i], target_sum, log1p, lo, hi)
+            else:
+                _bounds_of_counts(keys[:n], n_edges, lo, hi)
+            prefix, spread = splitmix64(seeded ^ cell[i]), 0
+            for t in range(n):
+                gene = keys[t] >> 32
+                out_genes[end + t] = gene
+                out_bins[end + t] = tied_bin(lo[t], hi[t], random, prefix, gene_words[gene])
+                if random and hi[t] > lo[t]:
+                    spread += (hi[t] - lo[t]) ** 2 - 1
+            tie_var[i] = spread / (12 * max(n, 1))
+            end += n
+        out_indptr[i + 1] = end
+
+
+@dataclass(frozen=True)
+class Binning:
+    """How to bin.
+
+    Parameters
+    ----------
+    n_bins
+        Bins are 1..n_bins-1; 0 is for zeros, which are not stored.
+    ties
+        `random` or `middle`: which bin a value gets that equals several edges.
+    seed
+        Of the draws among them.
+    edges
+        float64 (n_bins-1,), ascending: the same for all cells, of normalised values; empty: each cell's own quantiles.
+    target_sum, log1p
+        How values are normalised before they are compared with `edges`.
+    """
+
+    n_bins: int
+    ties: str = "random"
+    seed: int = 0
+    edges: np.ndarray = field(default_factory=lambda: np.empty(0))
+    target_sum: float = 1e4
+    log1p: bool = True
+
+
+@dataclass(frozen=True)
+class Binned:
+    """Binned rows: CSR arrays with columns in ascending order, and each row's variance from the draws among ties.
+
+    `indptr` int64 (n+1,), `genes` int32 and `bins` uint16 (nnz,), `tie_var` float32 (n,): the mean over the row's
+    values of ((hi-lo)² - 1)/12, 0 where lo == hi or nothing is drawn.
+    """
+
+    indptr: np.ndarray
+    genes: np.ndarray
+    bins: np.ndarray
+    tie_var: np.ndarray
+
+
+def bin_rows(
+    csr: tuple[np.ndarray, np.ndarray, np.ndarray],
+    gene_of: np.ndarray,
+    group: np.ndarray,
+    chosen: np.ndarray,
+    *,
+    cell: np.ndarray,
+    gene_words: np.ndarray,
+    total: np.ndarray,
+    how: Binning,
+) -> Binned:
+    """Bin the counts of CSR rows; neither the order of the rows nor that of the columns matters.
+
+    Parameters
+    ----------
+    csr
+        indptr (int64, from 0), indices, data (unsigned counts below 2**32).
+    gene_of
+        int32: the gene of each column, -1 for none.
+    group
+        int32 (n,): each row's list of genes, -1 for a row without values.
+    chosen
+        bool (n_groups, n_genes): the genes of each list.
+    cell
+        uint64 (n,): the cells' keys.
+    gene_words
+        uint64 (n_genes,): the words of the gene ids (`hashing.words`).
+    total
+        int64 (n,): the cells' counts, which `how.edges` need.
+    how
+        The settings.
+    """
+    indptr, indices, data = csr
+    out = Binned(
+        np.zeros(len(indptr), np.int64),
+        np.empty(len(data), np.int32),
+        np.empty(len(data), np.uint16),
+        np.zeros(len(group), np.float32),
+    )
+    _bin_rows(
+        indptr, indices, data, gene_of, group, chosen, cell, gene_words, how.n_bins - 1, how.ties == "random",
+        np.uint64(how.seed), how.edges, total, float(how.target_sum), how.log1p,
+        out.indptr, out.genes, out.bins, out.tie_var,
+    )  # fmt: skip
+    n = out.indptr[-1]
+    return replace(out, genes=out.genes[:n].copy(), bins=out.bins[:n].copy())

@@ -1,0 +1,47 @@
+"""Read all chunks' counts; write the genes that reach the threshold over the entire matrix (`genes.parquet`).
+
+Their order, by id, is the vocabulary.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from censusformer.errors import InputError
+from censusformer.steps._genes import read_table, write_table
+
+logger = logging.getLogger("censusformer")
+COLUMNS = ("feature_id", "feature_name", "total", "n_cells")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the step's options."""
+    parser.add_argument("--counts", type=Path, nargs="+", required=True, help="all chunks' files of the step count")
+    parser.add_argument(
+        "--filter-min-counts-per-gene", type=int, default=3, help="least total count of a gene over all chunks"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="where the kept genes go, a Parquet file")
+
+
+def add_up(counts: list[pa.Table]) -> pa.Table:
+    """Add the chunks' totals of each gene, sorted by id; of several names for one gene the first in the alphabet."""
+    table = pa.concat_tables(counts).group_by("feature_id").aggregate(
+        [("feature_name", "min"), ("total", "sum"), ("n_cells", "sum")]
+    )  # fmt: skip
+    sums = ("feature_id", "feature_name_min", "total_sum", "n_cells_sum")
+    return table.select(sums).rename_columns(COLUMNS).sort_by("feature_id")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Keep the genes whose total over all chunks reaches `filter.min_counts_per_gene`."""
+    table = add_up([read_table(file, COLUMNS) for file in args.counts])
+    least = args.filter_min_counts_per_gene
+    kept = table.filter(pc.greater_equal(table["total"], least))
+    if not len(kept):
+        most = pc.max(table["total"]).as_py()
+        raise InputError(f"no gene has {least} counts (the most is {most or 0}): lower filter.min_counts_per_gene")
+    logger.info("%d of %d genes have at least %d counts over %d chunks", len(kept), len(table), least, len(args.counts))
+    write_table(args.out, kept.combine_chunks())
