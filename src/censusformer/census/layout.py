@@ -52,7 +52,7 @@ _MATRIX = {
             # one tile over all genes: the counts of a sample's cells, whole rows, lie together
             "dims": {
                 "soma_dim_0": {"tile": 2048, "filters": _ZSTD},
-                "soma_dim_1": {"tile": 131072, "filters": _ZSTD},
+                "soma_dim_1": {"tile": 2**20, "filters": _ZSTD},
             },
             "attrs": {"soma_data": {"filters": _ZSTD}},
         }
@@ -187,12 +187,19 @@ def _append(uri: str, counts: sparse.csr_matrix, columns: np.ndarray, start: int
         X.resize((start + counts.shape[0], n_genes))
     # opened again: the handle that resized still checks against the shape before
     with soma.SparseNDArray.open(uri, "w") as X:
+        counts = sparse.csr_matrix((counts.data, columns[counts.indices], counts.indptr), (counts.shape[0], n_genes))
+        counts.sort_indices()
         stops = np.searchsorted(counts.indptr, np.arange(_BLOCK, counts.nnz, _BLOCK))
         for low, high in itertools.pairwise([0, *stops, counts.shape[0]]):
             span = slice(counts.indptr[low], counts.indptr[high])
             rows = np.repeat(np.arange(start + low, start + high), np.diff(counts.indptr[low : high + 1]))
-            genes = columns[counts.indices[span]]
-            X.write(pa.table({"soma_dim_0": rows, "soma_dim_1": genes, "soma_data": counts.data[span]}))
+            _write_sorted(X, rows, counts.indices[span], counts.data[span])
+
+
+def _write_sorted(X: soma.SparseNDArray, rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> None:
+    """Write values sorted by row and column: with one tile over all columns TileDB need not sort, which is faster."""
+    table = pa.table({"soma_dim_0": rows, "soma_dim_1": columns.astype(np.int64), "soma_data": values})
+    X.write(table, platform_config={"tiledb": {"write": {"sort_coords": False}}})
 
 
 def _dataset_row(part: Part) -> dict[str, str | int]:
@@ -257,8 +264,9 @@ def _add_presence(rna: soma.Measurement, measured: list[np.ndarray], n_genes: in
     name, shape = "feature_dataset_presence_matrix", (len(measured), n_genes)
     presence = rna.add_new_sparse_ndarray(name, type=pa.uint8(), shape=shape, platform_config=_MATRIX)
     rows = np.repeat(np.arange(len(measured)), [len(columns) for columns in measured])
-    genes = np.concatenate(measured).astype(np.int64)
-    presence.write(pa.table({"soma_dim_0": rows, "soma_dim_1": genes, "soma_data": np.ones(len(rows), np.uint8)}))
+    _write_sorted(
+        presence, rows, np.concatenate([np.sort(columns) for columns in measured]), np.ones(len(rows), np.uint8)
+    )
 
 
 def _flush(path: Path) -> None:

@@ -1,0 +1,25 @@
+"""`demo`: reads the real cells that celltypist and scanpy ship, writes the embedded census as a SOMA."""
+
+import argparse
+import logging
+from pathlib import Path
+
+logger = logging.getLogger("censusformer")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the step."""
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the SOMA")
+    parser.add_argument("--seed", type=int, default=0, help="another seed draws other cells (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Draw the demo's cells and write its census."""
+    from censusformer.census.demo import demo_parts
+    from censusformer.census.layout import write_census
+    from censusformer.census.real_cells import read_real_cells
+
+    real = read_real_cells()
+    logger.info("%d real cells x %d genes with an Ensembl id", *real.counts.shape)
+    datasets = write_census(args.out, demo_parts(real, args.seed))
+    logger.info("%s: %d cells of %d datasets", args.out, datasets["dataset_total_cell_count"].sum(), len(datasets))
