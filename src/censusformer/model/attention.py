@@ -15,8 +15,8 @@ try:
 except ImportError:  # PyTorch built without it
     varlen_attn = None
 
-Backend = Literal["auto", "cells", "padded", "varlen"]
-BACKENDS: tuple[Backend, ...] = ("auto", "cells", "padded", "varlen")
+Backend = Literal["auto", "cpu", "padded", "varlen"]
+BACKENDS: tuple[Backend, ...] = ("auto", "cpu", "padded", "varlen")
 
 
 def attention(
@@ -31,7 +31,7 @@ def attention(
     cu_seqlens
         int32 (B + 1,), from 0 to T; every cell has at least one token.
     backend
-        `cells`: one fused call a cell (best on CPUs); `padded`: one masked call over (B, H, L, D); `varlen`: variable
+        `cpu`: one fused call a cell; `padded`: one masked call over (B, H, L, D); `varlen`: variable
         length flash attention, CUDA and 16 bits only; `auto` chooses.
     max_length
         L where the caller knows it: spares CUDA a synchronisation.
@@ -42,7 +42,7 @@ def attention(
     """
     if backend == "auto":
         backend = choose_backend(q.device, q.dtype)
-    if backend == "cells":
+    if backend == "cpu":
         return _attend_cells(q, k, v, cu_seqlens)
     if max_length is None:
         max_length = int(cu_seqlens.diff().max())
@@ -54,7 +54,7 @@ def attention(
 def choose_backend(device: torch.device, dtype: torch.dtype) -> Backend:
     """The fastest back end that this device and number type have."""
     if device.type == "cpu":
-        return "cells"
+        return "cpu"
     sixteen_bits = dtype in {torch.bfloat16, torch.float16}
     return "varlen" if device.type == "cuda" and sixteen_bits and varlen_attn is not None else "padded"
 
@@ -83,7 +83,7 @@ def _attend_padded(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_leng
 
 def _attend_varlen(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_length: int) -> Tensor:
     if varlen_attn is None or q.device.type != "cuda":
-        raise ValueError("attention 'varlen' needs CUDA and PyTorch >= 2.10: choose 'auto', 'cells' or 'padded'")
+        raise ValueError("attention 'varlen' needs CUDA and PyTorch >= 2.10: choose 'auto', 'cpu' or 'padded'")
     if q.dtype not in {torch.bfloat16, torch.float16}:
         raise ValueError(
             "attention 'varlen' needs 16 bits: set precision to bf16-mixed or 16-mixed, or choose 'padded'"

@@ -5,7 +5,6 @@ from torch import Tensor, nn
 
 from censusformer.model.config import ModelConfig
 
-
 # index_select, not indexing: the gradient of indexing adds up in any order when CPU threads share it.
 
 

@@ -1,0 +1,6 @@
+"""Training on shards: batches, recipes, the loop, checkpoints and predictions."""
+
+from censusformer.training.padded import Padded, collate_padded, pack_padded
+from censusformer.training.predict import load_model, predict_masked
+
+__all__ = ["Padded", "collate_padded", "load_model", "pack_padded", "predict_masked"]

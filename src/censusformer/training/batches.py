@@ -1,0 +1,198 @@
+"""From tokenised cells to batches: order of an epoch, packing, the padded layout, and a thread that runs ahead.
+
+Everything is a function of (seed, epoch, cell, gene): batches of an epoch can be entered at any step.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from censusformer.hashing import draw, word
+from censusformer.model import Packed
+from censusformer.tokens.cells import Cells
+from censusformer.tokens.masking import training_mask
+from censusformer.tokens.vocabulary import CLS_VALUE, MASK_VALUE, Vocabulary
+from censusformer.training.settings import MaskSettings
+
+_ORDER = word("order of an epoch")
+_BLOCK_TOKENS = 2**18  # tokens packed at once: amortises numpy's overhead over many batches, 10 MB or so
+T = TypeVar("T")
+
+
+class Batch(NamedTuple):
+    """Packed cells and what to predict of them: M masked positions."""
+
+    packed: Packed
+    positions: Tensor  # int64 (M,), into the tokens
+    cells: Tensor  # int64 (M,), the cell of each position
+    targets: Tensor  # float32 (M,), bins
+    n_masked: int  # positions of the global batch, of which this may be one device's share
+    n_cells: int  # cells of the global batch
+
+    def to(self, device: torch.device) -> "Batch":
+        """Move the tensors to a device."""
+        if device.type == "cpu":
+            return self
+        genes, values, cu_seqlens, max_length = self.packed
+        packed = Packed(*(x.to(device, non_blocking=True) for x in (genes, values, cu_seqlens)), max_length)
+        rest = (x.to(device, non_blocking=True) for x in (self.positions, self.cells, self.targets))
+        return Batch(packed, *rest, self.n_masked, self.n_cells)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Many cells packed at once, `<cls>` included; batches are slices of it.
+
+    Parameters
+    ----------
+    genes, values, offsets
+        int64 (T,), float32 (T,) with masked values hidden, int64 (n + 1,).
+    positions, cells, targets
+        The masked positions in order: int64 (M,) token and cell, float32 (M,) bin.
+    first
+        int64 (n + 1,): the masked positions of cell i are first[i]:first[i+1].
+    """
+
+    genes: np.ndarray
+    values: np.ndarray
+    offsets: np.ndarray
+    positions: np.ndarray
+    cells: np.ndarray
+    targets: np.ndarray
+    first: np.ndarray
+
+    def batch(self, start: int, stop: int) -> Batch:
+        """Cut the batch of cells start..stop-1."""
+        tokens = slice(self.offsets[start], self.offsets[stop])
+        masked = slice(self.first[start], self.first[stop])
+        cu_seqlens = (self.offsets[start : stop + 1] - tokens.start).astype(np.int32)
+        arrays = (self.genes[tokens], self.values[tokens], cu_seqlens)
+        asked = (self.positions[masked] - tokens.start, self.cells[masked] - start, self.targets[masked])
+        packed = Packed(*map(torch.from_numpy, arrays), int(np.diff(cu_seqlens).max()))
+        return Batch(packed, *map(torch.from_numpy, asked), int(masked.stop - masked.start), stop - start)
+
+
+def pack(cells: Cells, mask: np.ndarray, cls: int) -> Block:
+    """Put `<cls>` before each cell and hide the masked values.
+
+    Parameters
+    ----------
+    cells
+        Cells of the vocabulary whose `<cls>` has id `cls`.
+    mask
+        bool (T,), the gene positions to predict.
+    """
+    n, lengths = len(cells), cells.lengths
+    owner = np.repeat(np.arange(n), lengths)  # cell of each stored token
+    place = np.arange(len(owner)) + owner + 1  # its position once each cell has its <cls>
+    genes = np.full(len(owner) + n, cls, np.int64)
+    values = np.full(len(owner) + n, CLS_VALUE, np.float32)
+    genes[place] = cells.genes
+    values[place] = np.where(mask, MASK_VALUE, cells.values)
+    asked = np.flatnonzero(mask)
+    first = np.searchsorted(asked, cells.offsets)
+    targets = cells.values[asked].astype(np.float32)
+    return Block(genes, values, cells.offsets + np.arange(n + 1), place[asked], owner[asked], targets, first)
+
+
+def epoch_order(cell: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """Order of the cells in an epoch, int64 (n,): by hash(seed, epoch, cell), so that shards do not matter."""
+    return np.lexsort((cell, draw(_ORDER, seed, epoch, cell)))
+
+
+def fixed_cells(cell: np.ndarray, n: int) -> np.ndarray:
+    """Rows of n cells chosen by hash of their keys alone, int64: the same training cells at every evaluation."""
+    return np.sort(np.argsort(draw(word("train_fixed"), cell), kind="stable")[:n])
+
+
+@dataclass(frozen=True)
+class TrainingBatches:
+    """The batches of training: `batch_size` cells of one global permutation an epoch, masked anew in each.
+
+    Parameters
+    ----------
+    cells
+        All training cells, in any order.
+    vocabulary
+        Theirs.
+    mask
+        How to mask.
+    batch_size
+        Cells of a global batch; the last of an epoch may have fewer.
+    seed
+        Of order and masks.
+    rank, world
+        This process takes each world-th cell of the batch.
+    """
+
+    cells: Cells
+    vocabulary: Vocabulary
+    mask: MaskSettings
+    batch_size: int
+    seed: int
+    rank: int = 0
+    world: int = 1
+
+    def __len__(self) -> int:
+        """Steps of an epoch."""
+        return math.ceil(len(self.cells) / self.batch_size)
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Batches of an epoch (from 0), from batch `first` on."""
+        order = epoch_order(self.cells.cell, self.seed, epoch)
+        mean = max(1, int(self.cells.offsets[-1] / max(1, len(self.cells)) * self.batch_size))
+        many = max(1, _BLOCK_TOKENS // mean)  # batches of a block
+        for start in range(first, len(self), many):
+            rows = order[start * self.batch_size : (start + many) * self.batch_size]
+            yield from self._of_block(self.cells.take(rows), epoch)
+
+    def _of_block(self, cells: Cells, epoch: int) -> Iterator[Batch]:
+        words = self.vocabulary.gene_words
+        mask, _ = training_mask(cells, words, self.mask.ratios, self.mask.draw, seed=self.seed, epoch=epoch)
+        if self.world > 1:
+            yield from self._shares(cells, mask)
+            return
+        block = pack(cells, mask, self.vocabulary.cls)
+        for start in range(0, len(cells), self.batch_size):
+            yield block.batch(start, min(start + self.batch_size, len(cells)))
+
+    def _shares(self, cells: Cells, mask: np.ndarray) -> Iterator[Batch]:
+        """Cut the share of this rank out of each batch; a rank without one gets a cell of which nothing is asked."""
+        for start in range(0, len(cells), self.batch_size):
+            rows = np.arange(start, min(start + self.batch_size, len(cells)))
+            share = rows[self.rank :: self.world]
+            n_masked = int(mask[cells.offsets[start] : cells.offsets[rows[-1] + 1]].sum())
+            mine = cells.take(share if len(share) else rows[:1])
+            hidden = mask[cells.tokens_of(share)] if len(share) else np.zeros(len(mine.genes), bool)
+            yield (
+                pack(mine, hidden, self.vocabulary.cls)
+                .batch(0, len(mine))
+                ._replace(n_masked=n_masked, n_cells=len(rows))
+            )
+
+
+def batches_by_tokens(cells: Cells, mask: np.ndarray, cls: int, budget: int) -> Iterator[Batch]:
+    """Cells in their order, as many in a batch as `budget` tokens hold, at least one."""
+    start = 0
+    while start < len(cells):
+        stop = int(np.searchsorted(cells.offsets, cells.offsets[start] + budget, side="right")) - 1
+        stop = max(start + 1, min(stop, len(cells)))
+        tokens = mask[cells.offsets[start] : cells.offsets[stop]]
+        yield pack(cells.take(np.arange(start, stop)), tokens, cls).batch(0, stop - start)
+        start = stop
+
+
+def ahead(items: Iterator[T], depth: int = 4) -> Iterator[T]:
+    """Let a background thread draw the items, up to `depth` ahead; an error of its comes up here."""
+    with ThreadPoolExecutor(1, "batches") as thread:
+        waiting = deque(thread.submit(next, items, None) for _ in range(depth))
+        while (item := waiting.popleft().result()) is not None:
+            waiting.append(thread.submit(next, items, None))
+            yield item

@@ -1,0 +1,208 @@
+"""A run of pretraining from end to end: settings, Fabric, training, and the results in their place."""
+
+import json
+import logging
+import platform
+import resource
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+
+from censusformer.errors import InputError
+from censusformer.files import atomic
+from censusformer.model import parameter_counts
+from censusformer.model.attention import choose_backend
+from censusformer.tokens.vocabulary import Vocabulary
+from censusformer.training.data import Data, read_data
+from censusformer.training.recipes import recipe_of
+from censusformer.training.settings import ExecutionSettings, MaskSettings, Settings, TrainSettings
+from censusformer.training.trainer import BEST, BOARD, LAST, METRICS, Trainer
+
+logger = logging.getLogger("censusformer")
+
+ARGS, VOCABULARY = "args.json", "vocab.json"
+
+
+def settings_of(options: Mapping[str, Any]) -> Settings:
+    """Settings out of options named as on the command line: `train_lr`, `mask_ratios`, ..."""
+    sections: dict[str, dict[str, Any]] = {"model": {}, "mask": {}, "train": {}, "execution": {}}
+    for name, value in options.items():
+        section, _, key = name.partition("_")
+        if section in sections and key:
+            sections[section][key] = tuple(value) if isinstance(value, list) else value
+    mask, train = MaskSettings(**sections["mask"]), TrainSettings(**sections["train"])
+    recipe_of(train.recipe)
+    return Settings(sections["model"], mask, train, ExecutionSettings(**sections["execution"]))
+
+
+def start_fabric(execution: ExecutionSettings) -> Fabric:
+    """Launch Fabric on what there is: GPUs, else the CPU; one process a device."""
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.set_float32_matmul_precision("high")  # TF32 in what autocast leaves at 32 bits
+        if execution.devices > torch.cuda.device_count():
+            raise InputError(
+                f"execution.devices {execution.devices}: this machine has {torch.cuda.device_count()} GPUs"
+            )
+    fabric = Fabric(
+        accelerator="cuda" if cuda else "cpu",
+        devices=execution.devices,
+        num_nodes=execution.nodes,
+        strategy="ddp" if execution.devices * execution.nodes > 1 else "auto",
+        precision=precision_of(execution.precision, cuda=cuda),
+    )
+    fabric.launch()
+    return fabric
+
+
+def precision_of(name: str, *, cuda: bool) -> str:
+    """Fabric's name of a precision; `auto` is bf16 on GPUs that have it, else 32 bits."""
+    if name == "auto":
+        name = "bf16" if cuda and torch.cuda.is_bf16_supported() else "32"
+    if name == "16" and not cuda:
+        raise InputError("execution.precision 16 needs a GPU: choose auto, 32 or bf16")
+    return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[name]
+
+
+def pretrain(
+    settings: Settings, shards: Path, vocabulary: Vocabulary, *, out: Path, work: Path, threads: int | None = None
+) -> None:
+    """Train, or go on from the work folder, and publish the results to `out`.
+
+    Raises
+    ------
+    InputError
+        Where shards and vocabulary do not fit, a split is empty, the work folder belongs to another run, or the loss
+        is not finite.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    data = read_data(shards, vocabulary)
+    work.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(start_fabric(settings.execution), settings, data, work)
+    announce(trainer)
+    trainer.fit()
+    if trainer.fabric.is_global_zero:
+        _write_json(work / ARGS, describe(trainer))
+        vocabulary.write(work / VOCABULARY)
+        publish(work, out)
+    trainer.fabric.barrier()
+
+
+def announce(trainer: Trainer) -> None:
+    """Log what is about to run."""
+    data, fabric = trainer.data, trainer.fabric
+    logger.info("%s", _counts_text(data))
+    logger.info(
+        "%s parameters, recipe %s, %s steps of %d cells in all, on %d x %s, %s, attention %s",
+        f"{parameter_counts(trainer.module)['total']:,}",
+        trainer.settings.train.recipe,
+        f"{trainer.total_steps:,}",
+        trainer.settings.train.batch_size,
+        fabric.world_size,
+        fabric.device,
+        fabric.strategy.precision.precision,
+        attention_of(trainer),
+    )
+
+
+def _counts_text(data: Data) -> str:
+    tokens = int(data.train.offsets[-1])
+    mean = tokens / len(data.train) + 1
+    return (
+        f"{len(data.train):,} training cells of {mean:.0f} tokens on average, {len(data.valid):,} validation cells, "
+        f"{data.vocabulary.n_genes:,} genes"
+    )
+
+
+def attention_of(trainer: Trainer) -> str:
+    """The attention back end in use."""
+    chosen = trainer.settings.execution.attention
+    dtypes = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+    dtype = dtypes.get(str(trainer.fabric.strategy.precision.precision), torch.float32)
+    return choose_backend(trainer.fabric.device, dtype) if chosen == "auto" else chosen
+
+
+def describe(trainer: Trainer) -> dict[str, Any]:
+    """What `args.json` holds: settings, recipe, data, what it ran on, and how fast."""
+    data, state, fabric = trainer.data, trainer.state, trainer.fabric
+    return {
+        **trainer.settings.to_dict(),
+        "recipe": asdict(trainer.recipe),
+        "model_config": trainer.module.config.to_dict(),
+        "parameters": parameter_counts(trainer.module),
+        "data": {
+            "train_cells": len(data.train),
+            "train_tokens": int(data.train.offsets[-1]),
+            "valid_cells": len(data.valid),
+            "valid_tokens": int(data.valid.offsets[-1]),
+            "n_bins": data.n_bins,
+            "max_length": data.max_length,
+            "vocab_sha256": data.vocabulary.sha256,
+            "shards_sha256": data.sha256,
+        },
+        "used": {
+            "device": torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else "cpu",
+            "devices": fabric.world_size,
+            "precision": str(fabric.strategy.precision.precision),
+            "attention": attention_of(trainer),
+            "threads": torch.get_num_threads(),
+        },
+        "result": {
+            "steps": state.step,
+            "best_epoch": state.best_epoch,
+            "best_step": state.best_step,
+            "best_valid_sum": state.best,
+            "seconds": round(state.seconds, 1),
+            "train_seconds": round(state.train_seconds, 1),
+            "cells_per_second": round(trainer.cells_per_second, 1),
+            "peak_memory_bytes": peak_memory(fabric.device),
+        },
+        "versions": {
+            "censusformer": _own_version(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "lightning": lightning.__version__,
+            "numpy": np.__version__,
+        },
+    }
+
+
+def _own_version() -> str:
+    try:
+        return metadata.version("censusformer")
+    except metadata.PackageNotFoundError:  # run from its source alone
+        return "source"
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes held at once: of the GPU, else of this process since it began."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def publish(work: Path, out: Path) -> None:
+    """Copy the results to their place, each whole or not at all, the model last; then remove the work folder."""
+    for name in (VOCABULARY, ARGS, METRICS, LAST, BEST):
+        with atomic(out / name) as temporary:
+            shutil.copyfile(work / name, temporary)
+    if (work / BOARD).is_dir():
+        shutil.rmtree(out / BOARD, ignore_errors=True)
+        shutil.copytree(work / BOARD, out / BOARD)
+    shutil.rmtree(work)
+    logger.info("wrote %s", out / BEST)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
