@@ -1,61 +1,26 @@
-"""The h5ad files of chunks, read by blocks of rows and written in one go with h5py.
+"""The h5ad files of chunks, read by blocks of rows with h5py.
 
-They are plain h5ad files: anndata reads them once hdf5plugin is imported (X is compressed with zstd). The steps do
-without anndata because its import takes longer than reading a chunk, and because rows are wanted in blocks.
+The steps do without anndata because its import takes longer than reading a chunk, and because rows are wanted in
+blocks. `_h5ad` writes such files.
 """
 
 import contextlib
 import errno
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import h5py
-import hdf5plugin
+import hdf5plugin  # noqa: F401 - registers zstd with HDF5
 import numpy as np
 
-from censusformer import files
 from censusformer.errors import InputError
 from censusformer.hashing import from_hex
+from censusformer.steps._h5ad import Labels
 
 BLOCK = 4_000_000  # non-zeros read at a time: 16 to 32 MB
-HDF5_CHUNK = 131_072  # values compressed together
-UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True)
-class Labels:
-    """A column of text: `names[codes]`.
-
-    Parameters
-    ----------
-    codes
-        int32 (n,), each a position in `names`; -1 where there is no label.
-    names
-        The labels; a name may stand there without a row.
-    """
-
-    codes: np.ndarray
-    names: tuple[str, ...]
-
-    @classmethod
-    def of(cls, texts: Sequence[str] | np.ndarray) -> "Labels":
-        """Labels of one text a row, names sorted."""
-        names, codes = np.unique(np.asarray(texts, dtype=object).astype(str), return_inverse=True)
-        return cls(codes.astype(np.int32), tuple(names.tolist()))
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    def take(self, rows: np.ndarray) -> "Labels":
-        """Take the labels of these rows, all names kept."""
-        return Labels(self.codes[rows], self.names)
-
-    def texts(self) -> np.ndarray:
-        """One text a row, object (n,); `unknown` where there is no label."""
-        return np.array([*self.names, UNKNOWN], dtype=object)[self.codes]
 
 
 @dataclass(frozen=True)
@@ -104,6 +69,11 @@ class Chunk:
                 raise ValueError("X/indptr does not rise row by row")
             if ends != (0, len(x["data"])) or len(x["data"]) != len(x["indices"]):
                 raise ValueError("X/indptr does not fit X/data")
+
+    @property
+    def n_values(self) -> int:
+        """Number of stored values."""
+        return int(self._indptr[-1])
 
     @cached_property
     def feature_id(self) -> np.ndarray:
@@ -225,85 +195,3 @@ def _counts(data: np.ndarray) -> np.ndarray:
     if data.dtype.kind == "f" and not np.array_equal(counts, data):
         raise ValueError("X/data has fractions: normalised values, where raw counts are needed")
     return counts
-
-
-def compact(numbers: np.ndarray) -> np.ndarray:
-    """Non-negative integers as uint16 where they fit, else as int32 or int64: files of half the size."""
-    top = int(numbers.max(initial=0))
-    kind = np.uint16 if top < 2**16 else np.int32 if top < 2**31 else np.int64
-    return numbers.astype(kind, copy=False)
-
-
-def write_chunk(
-    path: str | Path,
-    csr: tuple[np.ndarray, np.ndarray, np.ndarray],
-    obs: Mapping[str, np.ndarray | Labels],
-    var: Mapping[str, np.ndarray | Labels],
-    *,
-    obs_names: Sequence[str],
-    var_names: Sequence[str],
-) -> None:
-    """Write an h5ad file, whole or not at all; the same input gives the same bytes.
-
-    Parameters
-    ----------
-    path
-        Where to.
-    csr
-        (indptr, indices, data) of X, stored in the types that they have (see `compact`).
-    obs, var
-        Columns of cells and genes: numbers, booleans, texts or `Labels` (stored as categories).
-    obs_names, var_names
-        The index of each.
-    """
-    names = ("indptr", "indices", "data")
-    with files.atomic(path) as temporary, h5py.File(temporary, "w") as file:
-        _encode(file, "anndata", "0.1.0")
-        x = file.create_group("X")
-        _encode(x, "csr_matrix", "0.1.0")
-        x.attrs["shape"] = np.array([len(obs_names), len(var_names)], np.int64)
-        for name, array in zip(names, csr, strict=True):
-            x.create_dataset(name, data=array, **_packed(len(array)))
-        _write_frame(file, "obs", obs, obs_names)
-        _write_frame(file, "var", var, var_names)
-        for name in ("layers", "obsm", "obsp", "uns", "varm", "varp"):
-            _encode(file.create_group(name), "dict", "0.1.0")
-
-
-def _packed(n: int) -> dict[str, Any]:
-    """Shuffle and zstd at level 1: 2 GB/s when read back (gzip: a quarter GB/s)."""
-    if n == 0:
-        return {}
-    return {"chunks": (min(n, HDF5_CHUNK),), "shuffle": True, **hdf5plugin.Zstd(clevel=1)}
-
-
-def _encode(item: h5py.Group | h5py.Dataset, kind: str, version: str) -> None:
-    item.attrs["encoding-type"], item.attrs["encoding-version"] = kind, version
-
-
-def _write_frame(
-    parent: h5py.Group, name: str, columns: Mapping[str, np.ndarray | Labels], index: Sequence[str]
-) -> None:
-    frame = parent.create_group(name)
-    _encode(frame, "dataframe", "0.2.0")
-    frame.attrs["_index"] = "_index"
-    frame.attrs["column-order"] = np.array(list(columns), dtype=h5py.string_dtype())
-    _write_column(frame, "_index", np.asarray(index, dtype=object))
-    for column, values in columns.items():
-        if len(values) != len(index):
-            raise ValueError(f"{name}.{column} has {len(values)} values for {len(index)} rows")
-        _write_column(frame, column, values)
-
-
-def _write_column(frame: h5py.Group, name: str, values: np.ndarray | Labels) -> None:
-    if isinstance(values, Labels):
-        group = frame.create_group(name)
-        _encode(group, "categorical", "0.2.0")
-        group.attrs["ordered"] = False
-        _write_column(group, "codes", values.codes)
-        _write_column(group, "categories", np.array(values.names, dtype=object))
-    elif values.dtype.kind in "OU":
-        texts = np.asarray(values, dtype=object)
-        _encode(frame.create_dataset(name, data=texts, dtype=h5py.string_dtype()), "string-array", "0.2.0")
-    else:
-        _encode(frame.create_dataset(name, data=values, **_packed(len(values))), "array", "0.2.0")

@@ -9,9 +9,12 @@ import numpy as np
 from censusformer.errors import InputError
 from censusformer.expression.binning import Binned, Binning, bin_rows
 from censusformer.hashing import to_hex
-from censusformer.steps._chunks import UNKNOWN, Chunk, Labels, compact, open_chunk, write_chunk
-from censusformer.steps._genes import Genes, Selection, read_selection, read_table
+from censusformer.steps._chunks import Chunk, open_chunk
+from censusformer.steps._genes import Genes
+from censusformer.steps._h5ad import UNKNOWN, Labels, compact, write_chunk
 from censusformer.steps._options import add_normalize_arguments
+from censusformer.steps._selection import Selection, read_selection
+from censusformer.steps._tables import read_table
 
 logger = logging.getLogger("censusformer")
 
@@ -39,7 +42,7 @@ def settings(args: argparse.Namespace) -> Binning:
     if args.binning_method == "global":
         if args.edges is None:
             raise InputError("binning.method global needs --edges, the file of the step edges")
-        edges = read_table(args.edges, ["edge"])["edge"].to_numpy()
+        edges = np.array(read_table(args.edges, ["edge"])["edge"])
         if len(edges) != args.binning_n_bins - 1:
             raise InputError(f"{args.edges} has {len(edges)} edges for {args.binning_n_bins} bins; run `edges` again")
     return Binning(

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from censusformer.expression.moments import add_gene_counts
 from censusformer.steps._chunks import open_chunk
-from censusformer.steps._genes import write_table
+from censusformer.steps._tables import write_table
 
 logger = logging.getLogger("censusformer")
 

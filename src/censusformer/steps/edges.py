@@ -14,8 +14,10 @@ import pyarrow as pa
 from censusformer.errors import InputError
 from censusformer.expression import edges
 from censusformer.steps._chunks import open_chunk
-from censusformer.steps._genes import Genes, read_selection, write_table
+from censusformer.steps._genes import Genes
 from censusformer.steps._options import add_normalize_arguments
+from censusformer.steps._selection import read_selection
+from censusformer.steps._tables import write_table
 
 logger = logging.getLogger("censusformer")
 

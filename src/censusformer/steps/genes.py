@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from censusformer.errors import InputError
-from censusformer.steps._genes import read_table, write_table
+from censusformer.steps._tables import read_table, write_table
 
 logger = logging.getLogger("censusformer")
 COLUMNS = ("feature_id", "feature_name", "total", "n_cells")

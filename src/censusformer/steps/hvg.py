@@ -1,7 +1,7 @@
 """Read a chunk and the kept genes; write its kept cells with QC, and each sample's highly variable genes.
 
 `cells/{chunk}.parquet` has a row for each cell that expresses enough of the kept genes, `hvg/{chunk}.parquet` a row for
-each gene that a sample selected. The chunk is read twice in blocks, whatever its number of samples.
+each gene that a sample selected. Two passes over the chunk serve all its samples.
 """
 
 import argparse
@@ -15,11 +15,14 @@ import numpy as np
 import pyarrow as pa
 
 from censusformer.expression import hvg, moments
-from censusformer.steps._chunks import UNKNOWN, Chunk, Labels, Rows, open_chunk
-from censusformer.steps._genes import Genes, write_table
+from censusformer.steps._chunks import Chunk, Rows, open_chunk
+from censusformer.steps._genes import Genes
+from censusformer.steps._h5ad import UNKNOWN, Labels
 from censusformer.steps._options import add_normalize_arguments
+from censusformer.steps._tables import write_table
 
 logger = logging.getLogger("censusformer")
+IN_MEMORY = 60_000_000  # values of a chunk: 240 MB
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,22 +60,31 @@ class Quality:
         return Quality(self.n_counts[rows], self.n_genes[rows], self.n_mito[rows])
 
 
-@dataclass(frozen=True)
-class Pass:
-    """What the passes over a chunk share."""
+class Passes:
+    """A chunk that is gone through more than once: kept in memory where it is small, else read again.
 
-    chunk: Chunk
-    gene_of: np.ndarray
-    group: np.ndarray
+    Parameters
+    ----------
+    chunk
+        The open chunk.
+    gene_of
+        int32 (n_columns,): which kept gene each column is, -1 for none.
+    group
+        int32 (n_cells,): each row's sample, -1 for a dropped cell.
+    """
+
+    def __init__(self, chunk: Chunk, gene_of: np.ndarray, group: np.ndarray) -> None:
+        self.chunk, self.gene_of, self.group = chunk, gene_of, group
+        self._rows = list(chunk.rows()) if chunk.n_values <= IN_MEMORY else None
 
     def blocks(self) -> Iterator[tuple[Rows, tuple[np.ndarray, ...]]]:
         """Each block of rows, and what every kernel starts with."""
-        for rows in self.chunk.rows():
+        for rows in self.chunk.rows() if self._rows is None else self._rows:
             yield rows, (rows.indptr, rows.indices, rows.data, self.gene_of, self.group[rows.slice])
 
 
 def first_pass(
-    job: Pass, genes: Genes, sums: np.ndarray, *, min_genes: int, normalize: tuple[float, bool] | None
+    job: Passes, genes: Genes, sums: np.ndarray, *, min_genes: int, normalize: tuple[float, bool] | None
 ) -> Quality:
     """Count cells' quality, drop poor cells from `job.group`, and add the others' moments to `sums`."""
     is_mito = np.array([name.upper().startswith("MT-") for name in genes.feature_name], bool)
@@ -99,7 +111,7 @@ def score_by_dispersion(sums: np.ndarray, n_cells: np.ndarray, expressed: np.nda
 
 
 def score_by_clipped_variance(
-    job: Pass, sums: np.ndarray, n_cells: np.ndarray, expressed: np.ndarray, span: float
+    job: Passes, sums: np.ndarray, n_cells: np.ndarray, expressed: np.ndarray, span: float
 ) -> tuple[np.ndarray, dict[int, float | None]]:
     """Score each sample's genes as `score_by_dispersion`, with a second pass; and the spans that loess ended with."""
     trends: dict[int, hvg.Trend] = {}
@@ -182,7 +194,7 @@ def run(args: argparse.Namespace) -> None:
     genes = Genes.read(args.genes)
     with open_chunk(args.chunk) as chunk:
         sample = Labels.of(chunk.labels("sample").texts())
-        job = Pass(chunk, genes.of_columns(chunk), sample.codes.copy())
+        job = Passes(chunk, genes.of_columns(chunk), sample.codes.copy())
         sums = np.zeros((len(sample.names), len(genes), 2))
         by_counts = args.hvg_flavor in hvg.COUNT_FLAVORS
         # seurat takes logarithms later, of the means: its moments are those of the values themselves

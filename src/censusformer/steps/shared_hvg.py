@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from censusformer.errors import InputError
 from censusformer.expression.hvg import FLAVORS, shared_ranks
-from censusformer.steps._genes import read_table, write_table
+from censusformer.steps._tables import read_table, write_table
 
 logger = logging.getLogger("censusformer")
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from censusformer.errors import InputError
 from censusformer.hashing import draw, to_hex, uniform, words
 from censusformer.steps._cells import rows_of
-from censusformer.steps._genes import read_table, write_table
+from censusformer.steps._tables import read_table, write_table
 
 logger = logging.getLogger("censusformer")
 SPLITS = ("train", "valid", "test")

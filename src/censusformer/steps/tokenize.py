@@ -10,8 +10,9 @@ import pyarrow as pa
 from censusformer.errors import InputError
 from censusformer.hashing import draw, to_hex
 from censusformer.steps._cells import rows_of
-from censusformer.steps._chunks import Chunk, Labels, open_chunk
-from censusformer.steps._genes import read_table
+from censusformer.steps._chunks import Chunk, open_chunk
+from censusformer.steps._h5ad import Labels
+from censusformer.steps._tables import read_table
 from censusformer.tokens.cells import Categories, Cells
 from censusformer.tokens.shards import ShardMeta, gene_dtype, value_dtype, write_shard
 from censusformer.tokens.vocabulary import sha256_of

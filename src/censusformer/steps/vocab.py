@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from censusformer.errors import InputError
-from censusformer.steps._genes import read_table
+from censusformer.steps._tables import read_table
 from censusformer.tokens.vocabulary import Vocabulary
 
 logger = logging.getLogger("censusformer")
