@@ -1,0 +1,1 @@
+"""The page about a run: tables (`tables`), sentences (`findings`), figures (`figures`) and the page (`page`)."""

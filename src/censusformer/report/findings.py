@@ -1,0 +1,156 @@
+"""The sentences of the page, written from numbers: they say who wins, whoever it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from censusformer.report.tables import BASELINES, HEADS
+
+NAMES = {
+    "constant": "the constant",
+    "gene_mean": "the mean of each gene",
+    "gene_mean_shift": "the gene mean with the cell's shift",
+    "gene_dataset_mean": "the gene mean within its data set",
+    "ridge": "ridge regression",
+    "model": "the model",
+    "tie_floor": "the floor of random ties",
+}
+LABELS = {
+    "constant": "Constant",
+    "gene_mean": "Mean of each gene",
+    "gene_mean_shift": "Gene mean + cell's shift",
+    "gene_dataset_mean": "Gene mean of data set",
+    "ridge": "Ridge regression",
+    "model": "Model",
+    "tie_floor": "Floor of random ties",
+}
+HEAD_NAMES = {"gep": "GEP", "gepc": "GEPC", "": ""}
+
+
+@dataclass(frozen=True)
+class Duel:
+    """The model beside one baseline on the same masked positions, in mean squared error (bins squared).
+
+    Parameters
+    ----------
+    low, high
+        The interval that the evaluation gives for the model's error; NaN where it gives none.
+    floor
+        The error that random ties alone put under any predictor; NaN where it is not known.
+    """
+
+    head: str
+    baseline: str
+    model: float
+    other: float
+    floor: float
+    low: float
+    high: float
+
+    @property
+    def wins(self) -> bool:
+        """Whether the model's error is below the baseline's; a tie or a missing error is no win."""
+        return self.model < self.other
+
+    @property
+    def gain(self) -> float:
+        """By how much the model's error is below the baseline's, as a share of the latter; negative where it loses."""
+        return 1 - self.model / self.other
+
+    @property
+    def removed(self) -> float:
+        """The share that the model removes of the baseline's reducible error, which is what lies above the floor."""
+        return (self.other - self.model) / (self.other - self.floor)
+
+    @property
+    def close(self) -> bool:
+        """Whether the baseline's error lies within the interval of the model's."""
+        return self.low <= self.other <= self.high
+
+
+def duels(table: pd.DataFrame) -> list[Duel]:
+    """Every baseline beside the model, by head, over all mask ratios.
+
+    Parameters
+    ----------
+    table
+        From `tables.errors`.
+    """
+    rows = table[table["mask_ratio"].isna()].set_index(["head", "predictor"])
+    found = []
+    for head in (head for head in HEADS if (head, "model") in rows.index):
+        model = rows.loc[(head, "model")]
+        floor = float(rows["mse"].get((head, "tie_floor"), float("nan")))
+        for baseline in (name for name in BASELINES if (head, name) in rows.index):
+            other = float(rows.loc[(head, baseline), "mse"])
+            values = (float(model[column]) for column in ("mse", "low", "high"))
+            mse, low, high = values
+            found.append(Duel(head, baseline, mse, other, floor, low, high))
+    return found
+
+
+def headline(found: Sequence[Duel], split: str) -> str:
+    """One sentence: does the model beat the baselines, with which head, and if not, who beats it."""
+    where = "On held-out samples" if split == "test" else "On validation cells (no sample was held out)"
+    outcome: dict[tuple[str, ...], list[str]] = {}
+    for head in dict.fromkeys(duel.head for duel in found):
+        better = tuple(duel.baseline for duel in found if duel.head == head and not duel.wins)
+        outcome.setdefault(better, []).append(HEAD_NAMES[head])
+    parts = [_outcome(better, heads, len(outcome) > 1) for better, heads in outcome.items()]
+    return f"{where}, {'; '.join(parts)}."
+
+
+def _outcome(better: tuple[str, ...], heads: list[str], mixed: bool) -> str:
+    which = f"with {heads[0]}" if mixed or len(heads) == 1 else "with both heads"
+    if not better:
+        return f"the model beats every baseline {which}"
+    losers = listed([NAMES[name] for name in reversed(better)])
+    return f"{losers} {'beats' if len(better) == 1 else 'beat'} the model {which}"
+
+
+def head_sentences(found: Sequence[Duel]) -> list[str]:
+    """For each head its error and its distance from the best baseline and from the gene mean."""
+    heads = dict.fromkeys(duel.head for duel in found)
+    return [_head_sentence([duel for duel in found if duel.head == head]) for head in heads]
+
+
+def _head_sentence(found: list[Duel]) -> str:
+    best = min(found, key=lambda duel: duel.other)
+    interval = f" (95 % interval {best.low:.1f} to {best.high:.1f})" if best.low == best.low else ""
+    text = f"{HEAD_NAMES[best.head]}: error {best.model:.1f}{interval}, {_distance(best)}, the best baseline"
+    if not best.wins:
+        text += ", which is the better predictor"
+    mean = next((duel for duel in found if duel.baseline == "gene_mean"), best)
+    return text + (f", and {_distance(mean)}." if mean is not best else ".")
+
+
+def _distance(duel: Duel) -> str:
+    word = "below" if duel.wins else "above"
+    close = ", within the interval" if duel.close else ""
+    return f"{percent(abs(duel.gain))} {word} {NAMES[duel.baseline]} ({duel.other:.1f}{close})"
+
+
+def percent(share: float) -> str:
+    """Write a share as a percentage with one digit, `< 0.1 %` where it would read as nothing."""
+    return "< 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
+
+
+def count(n: int, one: str, many: str | None = None) -> str:
+    """Write a number with its noun: `1 sample`, `5,120 cells`."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Write `a`, `a and b`, or `a, b and c`."""
+    return " and ".join([*([", ".join(words[:-1])] if words[:-1] else []), words[-1]])
+
+
+def duration(seconds: float) -> str:
+    """Write `0.4 s`, `12 s`, `3 min 20 s` or `2 h 05 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 1:
+        return f"{rest} s"
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,79 @@
+"""What the page is about: everything that the step read, in one place."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from censusformer.report.tables import SplitTokens
+
+
+@dataclass(frozen=True)
+class Run:
+    """A prepared data set, the model trained on it and what was measured.
+
+    Parameters
+    ----------
+    title
+        `{dataset} / {run}`.
+    settings
+        The effective configuration as text.
+    samples
+        `samples.parquet`.
+    provenance, args
+        `provenance.json`, and the model's `args.json`.
+    n_measured
+        Genes that the chosen cells' data sets measure; None where `genes.parquet` does not say.
+    n_genes
+        Genes of the vocabulary.
+    n_samples_of_gene
+        int64 (n_genes,): how many samples selected each gene.
+    hvg
+        sample, feature_id: the selected genes of each sample.
+    cells
+        Kept cells: sample, n_counts, n_genes.
+    n_split
+        Kept cells by split, before short ones are dropped.
+    tokens
+        By split.
+    n_bins, max_length
+        Of the shards.
+    metrics
+        `metrics.csv`.
+    reconstruction
+        `evaluation/reconstruction.parquet`.
+    benchmarks
+        One row a job: rule, s, cpu_time, max_rss.
+    """
+
+    title: str
+    settings: str
+    samples: pd.DataFrame
+    provenance: Mapping
+    args: Mapping
+    n_measured: int | None
+    n_genes: int
+    n_samples_of_gene: np.ndarray
+    hvg: pd.DataFrame
+    cells: pd.DataFrame
+    n_split: Mapping[str, int]
+    tokens: Mapping[str, SplitTokens]
+    n_bins: int
+    max_length: int
+    metrics: pd.DataFrame
+    reconstruction: pd.DataFrame
+    benchmarks: pd.DataFrame
+
+    @property
+    def test_split(self) -> str:
+        """The split that the claims rest on: `test`, or `valid` where no sample was held out."""
+        return "test" if (self.reconstruction["split"] == "test").any() else "valid"
+
+
+def find(content: Mapping, key: str) -> object | None:
+    """The first value of this key anywhere in nested mappings, outer ones first; None where there is none."""
+    if key in content:
+        return content[key]
+    inner = (find(value, key) for value in content.values() if isinstance(value, Mapping))
+    return next((value for value in inner if value is not None), None)

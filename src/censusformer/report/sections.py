@@ -1,0 +1,229 @@
+"""What the sections about data say: samples, filters, genes, tokens, time, provenance."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from censusformer.report import tables
+from censusformer.report.findings import count, duration, percent
+from censusformer.report.run import Run, find
+from censusformer.report.shown import Cell, Table, bar, link, row, table
+from censusformer.report.tables import SPLITS, Stage
+
+STATUS = {"train": "training", "test": "held-out test", "out": "left out"}
+MOST_COMPARED = 300  # samples whose gene lists are compared: a fair part, since their order is a hash
+
+
+def selection(run: Run) -> str:
+    """How many samples were met, chosen and left out."""
+    status = run.samples["status"]
+    n, out = len(status), int((status == "out").sum())
+    return (
+        f"The query met {count(n, 'sample')} of {count(run.samples['dataset_id'].nunique(), 'data set')}; "
+        f"{count(n - out, 'sample')} with {count(_chosen_cells(run), 'cell')} were chosen and {out:,} left out."
+    )
+
+
+def reasons(run: Run) -> Table:
+    """Chosen samples, and the others by the reason why not."""
+    groups = tables.by_reason(run.samples)
+    most = int(groups["n_cells"].max())
+    columns = [("Samples are", "name"), ("Why", "name"), ("Samples", "n"), ("Cells", "n"), ("", "bars")]
+    rows = (
+        row(STATUS[g.status], g.reason or "chosen", int(g.n_samples), int(g.n_cells), bar(g.n_cells, most),
+            kind=g.status)
+        for g in groups.itertuples()
+    )  # fmt: skip
+    return table(columns, rows, shown=20)
+
+
+def chosen(qc: pd.DataFrame) -> Table:
+    """Chosen samples with their cells before and after the filter."""
+    columns = [("Sample", "name"), ("Used for", "name"), ("Cells", "n"), ("Kept", "n"), ("Counts a cell", "n"),
+               ("Genes a cell", "n")]  # fmt: skip
+    rows = (row(s.sample, STATUS[s.status], int(s.n_cells), int(s.n_kept), _round(s.counts), _round(s.genes))
+            for s in qc.itertuples())  # fmt: skip
+    return table(columns, rows, source="samples.parquet")
+
+
+def left_out(run: Run) -> Table:
+    """Samples that were not chosen, largest first, with the reason."""
+    out = run.samples[run.samples["status"] == "out"].sort_values(["n_cells", "sample"], ascending=[False, True])
+    columns = [("Sample", "name"), ("Cells", "n"), ("Why", "name")]
+    rows = (row(s.sample, int(s.n_cells), s.reason) for s in out.itertuples())
+    return table(columns, rows, source="samples.parquet")
+
+
+def _round(value: float) -> int | None:
+    return None if np.isnan(value) else round(value)
+
+
+def cell_stages(run: Run) -> list[Stage]:
+    """Cells from the query to the shards."""
+    samples = run.samples
+    stages = [
+        Stage("Met by the query", int(samples["n_cells"].sum()), "census.filter"),
+        Stage("In chosen samples", _chosen_cells(run), "whole samples, see above"),
+        Stage("With enough genes", len(run.cells), "filter.min_genes_per_cell, over the genes of the vocabulary"),
+        Stage("With enough tokens", sum(run.tokens[split].n_cells for split in SPLITS), "tokenize.min_genes"),
+    ]  # fmt: skip
+    names = {"train": "of these training", "valid": "of these validation", "test": "of these held-out test"}
+    return stages + [Stage(names[split], run.tokens[split].n_cells, "split") for split in SPLITS]
+
+
+def _chosen_cells(run: Run) -> int:
+    return int(run.samples.loc[run.samples["status"] != "out", "n_cells"].sum())
+
+
+def gene_stages(run: Run) -> list[Stage]:
+    """Genes from those measured to those that the model was trained on."""
+    stages = [] if run.n_measured is None else [Stage("Measured", run.n_measured, "genes of the chosen cells' matrix")]
+    selected = int((run.n_samples_of_gene > 0).sum())
+    shared = int((run.n_samples_of_gene == _n_lists(run)).sum())
+    return [
+        *stages,
+        Stage("In the vocabulary", run.n_genes, "filter.min_counts_per_gene, over all chosen cells"),
+        Stage("Highly variable in a sample or more", selected, "hvg.n_top in each sample"),
+        Stage("Highly variable in every sample", shared, ""),
+    ]
+
+
+def _n_lists(run: Run) -> int:
+    return run.hvg["sample"].nunique()
+
+
+def stages_table(stages: list[Stage], unit: str) -> Table:
+    """Stages with what is left, as a number and a bar."""
+    columns = [("Step", "name"), (unit, "n"), ("", "bars"), ("Share", "n"), ("Setting", "name")]
+    first = stages[0].n
+    rows = (row(s.name, s.n, bar(s.n, first), percent(s.n / first) if first else None, s.rule) for s in stages)
+    return table(columns, rows, shown=20)
+
+
+def overlap(run: Run) -> dict:
+    """Jaccard indices between samples and what they say.
+
+    Returns
+    -------
+    `values` (S, S) and `datasets` (S,) by data set, `within`, `between`, `chance` and `text`.
+    """
+    names = run.samples[(run.samples["status"] != "out") & run.samples["sample"].isin(run.hvg["sample"].unique())]
+    names = names.sort_values("order", kind="stable").head(MOST_COMPARED).sort_values(["dataset_id", "sample"])
+    member = tables.membership(run.hvg, names["sample"].tolist())
+    values, datasets = tables.jaccard(member), names["dataset_id"].to_numpy(str)
+    within, between = tables.pairs(values, datasets)
+    chance = tables.chance_jaccard(member.sum(1), run.n_genes)
+    text = _overlap_text(run, len(names), np.r_[within, between], chance)
+    return {"values": values, "datasets": datasets, "within": within, "between": between, "chance": chance,
+            "text": text}  # fmt: skip
+
+
+def _overlap_text(run: Run, compared: int, pairs: np.ndarray, chance: float) -> str:
+    used = run.n_samples_of_gene[run.n_samples_of_gene > 0]
+    median = f"{np.median(pairs):.2f} for the median pair" if len(pairs) else "not defined for one sample"
+    lists = _n_lists(run)
+    part = "" if compared == lists else f" ({compared} of the {lists:,} samples were compared)"
+    return (
+        f"Each sample selects its own highly variable genes. The Jaccard index, shared genes over all genes of two "
+        f"lists, is {median}{part}; lists drawn at random from the vocabulary would have {chance:.2f}. "
+        f"{count(len(used), 'gene')} of {run.n_genes:,} are selected at all, {percent(np.mean(used == 1))} of them by "
+        f"one sample alone, so their embeddings were trained on that sample's cells only."
+    )
+
+
+def token_table(run: Run) -> Table:
+    """Cells, tokens and ties of each split."""
+    columns = [("Split", "name"), ("Cells", "n"), ("Dropped as too short", "n"), ("Tokens", "n"), ("Median", "n"),
+               ("95 %", "n"), ("Most", "n"), ("Variance of ties (bins²)", "n")]  # fmt: skip
+    rows = []
+    for split in SPLITS:
+        part = run.tokens[split]
+        quantiles = [round(q) for q in np.quantile(part.lengths, [0.5, 0.95, 1])] if len(part.lengths) else [None] * 3
+        tie_var = f"{part.tie_var:.1f}" if np.isfinite(part.tie_var) else None
+        dropped = run.n_split[split] - part.n_cells
+        rows.append(row(STATUS.get(split, "validation"), part.n_cells, dropped, part.n_tokens, *quantiles, tie_var))
+    return table(columns, rows)
+
+
+def tokens(run: Run) -> str:
+    """How long cells are and what a bin is."""
+    cells = sum(run.tokens[split].n_cells for split in SPLITS)
+    total = sum(run.tokens[split].n_tokens for split in SPLITS)
+    read = sum(len(run.tokens[split].lengths) for split in SPLITS)
+    part = "" if read == cells else f" The figures show {count(read, 'cell')} of them, whole shards spread evenly."
+    mean = total / cells if cells else 0
+    return (
+        f"{count(total, 'token')} in {count(cells, 'cell')}: {mean:.0f} a cell on average, of at most "
+        f"{run.max_length - 1:,}. Expression is one of {run.n_bins - 1} bins; a zero is no token. Counts are small, so "
+        f"many values of a cell are equal; how equal values share their bins is decided by binning.ties, and the "
+        f"variance of that draw is the floor under every predictor's error.{part}"
+    )
+
+
+def resources(run: Run) -> tuple[str, Table]:
+    """Wall time and memory by rule, and their sum in words."""
+    rules = tables.resources(run.benchmarks)
+    columns = [("Rule", "name"), ("Jobs", "n"), ("Wall time", "n"), ("", "bars"), ("Longest job", "n"),
+               ("CPU time", "n"), ("Most memory (MB)", "n")]  # fmt: skip
+    most = float(rules["seconds"].max()) if len(rules) else 0
+    rows = (
+        row(r.rule, int(r.jobs), duration(r.seconds), bar(r.seconds, most), duration(r.longest),
+            None if np.isnan(r.cpu) else duration(r.cpu), _round(r.memory))
+        for r in rules.itertuples()
+    )  # fmt: skip
+    text = "Measured by Snakemake's benchmarks; jobs too short to be sampled show no memory."
+    if len(rules):
+        jobs, seconds = int(rules["jobs"].sum()), float(rules["seconds"].sum())
+        text = (
+            f"{count(jobs, 'job')} took {duration(seconds)} of wall time one after the other; side by side less. {text}"
+        )
+    return text, table(columns, rows, shown=40)
+
+
+def provenance(run: Run) -> str:
+    """Which census, read how."""
+    census = find(run.provenance, "census_version") or find(run.provenance, "version")
+    where = f"release {census}" if census else str(find(run.provenance, "uri") or "not recorded")
+    return f"Cells come from the census {where}. Cite the data sets below when you use this model."
+
+
+def census_table(run: Run) -> Table:
+    """Every plain value that `provenance.json` records, by its key."""
+    columns = [("Record", "name"), ("Value", "name")]
+    return table(columns, (row(key, value) for key, value in flat(run.provenance)), shown=30)
+
+
+def flat(content: Mapping, prefix: str = "") -> list[tuple[str, str]]:
+    """Keys with dots and plain values of nested mappings; lists of mappings are left out, other lists joined."""
+    found = []
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            found += flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            if not any(isinstance(item, Mapping) for item in value):
+                found.append((prefix + key, ", ".join(map(str, value)) or "none"))
+        else:
+            found.append((prefix + key, "none" if value is None else str(value)))
+    return found
+
+
+def datasets(run: Run) -> Table:
+    """The data sets with titles, publications, licences and the cells that were taken."""
+    chosen = run.samples[run.samples["status"] != "out"]
+    cells, samples = chosen.groupby("dataset_id")["n_cells"].sum(), chosen["dataset_id"].value_counts()
+    listed = [item for item in run.provenance.get("datasets", []) if item.get("dataset_id") in cells.index]
+    columns = [("Data set", "name"), ("Collection", "name"), ("Publication", "name"), ("Licence", "name"),
+               ("Samples", "n"), ("Cells", "n"), ("Citation", "name")]  # fmt: skip
+    rows = []
+    for item in sorted(listed, key=lambda item: (-cells[item["dataset_id"]], item["dataset_id"])):
+        key = item["dataset_id"]
+        title, licence = item.get("dataset_title") or key, item.get("licence") or item.get("license")
+        rows.append(row(title, item.get("collection_name") or None, _doi(item),
+                        licence, int(samples[key]), int(cells[key]), item.get("citation") or None))  # fmt: skip
+    return table(columns, rows, source="provenance.json")
+
+
+def _doi(item: Mapping) -> Cell | None:
+    doi = (item.get("collection_doi") or "").removeprefix("https://doi.org/")
+    return link(doi, f"https://doi.org/{doi}") if doi else None
