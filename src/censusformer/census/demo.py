@@ -73,11 +73,11 @@ _DONORS_V2 = {"D01": 420, "D02": 300, "D03": 360, "D04": 260, "D05": 480, "D06":
 _DONORS_V3 = {"D07": 240, "D08": 400, "D09": 320, "D10": 280, "D11": 460, "D12": 360, "D13": 300}
 _DONORS_FIVE = {"P1": 380, "P2": 330, "P3": 270, "P4": 440, "P5": 350, "P6": 290, "P7": 30, "unknown": 120}
 DATASETS = (
-    Dataset("demo-3prime-v2", "demo-one", _V2, 0.22, _DONORS_V2),
-    Dataset("demo-3prime-v3", "demo-one", _V3, 0.34, _DONORS_V3),
-    Dataset("demo-5prime", "demo-two", _FIVE, 0.27, _DONORS_FIVE, short_list=True),
-    Dataset("demo-marrow", "demo-two", _V3, 0.3, {"M1": 260}, tissue="bone marrow"),
-    Dataset("demo-reanalysis", "demo-three", _FIVE, 0.27, {"P2": 330}, short_list=True, copy_of="demo-5prime"),
+    Dataset("demo-3prime-v2", "demo-one", _V2, 0.13, _DONORS_V2),
+    Dataset("demo-3prime-v3", "demo-one", _V3, 0.18, _DONORS_V3),
+    Dataset("demo-5prime", "demo-two", _FIVE, 0.14, _DONORS_FIVE, short_list=True),
+    Dataset("demo-marrow", "demo-two", _V3, 0.18, {"M1": 260}, tissue="bone marrow"),
+    Dataset("demo-reanalysis", "demo-three", _FIVE, 0.14, {"P2": 330}, short_list=True, copy_of="demo-5prime"),
 )
 
 
