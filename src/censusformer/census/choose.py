@@ -146,10 +146,10 @@ def chunks(samples: Sequence[Sample], seed: int, target: int) -> list[list[Sampl
 
     The boundaries must not move when a sample comes or goes, so they cannot come from running totals. They come from
     a binary tree over the samples' order keys, whose nodes split at fixed places: a node becomes two only where both
-    halves reach 0.6 of the target; a lighter half joins the chunk beside it. Adding a sample therefore
-    replaces one chunk by at most two, and taking one away two by one: a node's weight only ever decides whether its
-    own two neighbours stand together. Four in five chunks hold 0.65 to 1.6 times the target, none of many below 0.6; one that is lighter is
-    the only one of the small samples. A sample larger than the target is a chunk of its own.
+    halves reach 0.6 of the target; a lighter half joins the chunk beside it. Adding a sample therefore replaces one
+    chunk by at most two, and taking one away two by one: a node's weight decides only whether the two chunks at its
+    own middle stand apart. Four in five chunks hold 0.65 to 1.6 times the target; a lighter one than 0.6 is the only
+    one. A sample larger than the target is a chunk of its own.
 
     Parameters
     ----------
