@@ -44,4 +44,5 @@ def run(args: argparse.Namespace) -> None:
         most = pc.max(table["total"]).as_py()
         raise InputError(f"no gene has {least} counts (the most is {most or 0}): lower filter.min_counts_per_gene")
     logger.info("%d of %d genes have at least %d counts over %d chunks", len(kept), len(table), least, len(args.counts))
-    write_table(args.out, kept.combine_chunks())
+    measured = {b"n_measured": str(len(table)).encode()}  # genes before the filter: the report says so
+    write_table(args.out, kept.combine_chunks().replace_schema_metadata(measured))
