@@ -32,16 +32,17 @@ def verdict(table: pd.DataFrame, split: str) -> Markup:
     values = table.iloc[:, -1]
     bars = values[[predictor != "tie_floor" for predictor, _ in values.index]]
     floor = values.get(("tie_floor", ""), np.nan)
-    figure, axes = new_axes(0.75 + 0.3 * len(bars))
+    figure, axes = new_axes(0.8 + 0.36 * len(bars))
     for row, ((predictor, head), value) in enumerate(bars.items()):
         strong = predictor == "model"
         axes.barh(row, value, 0.72, color=COLOURS[head] if strong else COLOURS["baseline"])
-        axes.text(value, row, f" {value:.1f}", va="center", weight="bold" if strong else "normal")
+        axes.annotate(f"{value:.1f}", (value, row), (4, 0), textcoords="offset points", va="center",
+                      weight="bold" if strong else "normal")  # fmt: skip
     if np.isfinite(floor):
         axes.axvspan(0, floor, color=COLOURS["floor"], lw=0)
-        axes.text(floor / 2, -0.62, f"ties {floor:.1f}", ha="center", va="bottom", color=COLOURS["muted"], size=8.5)
+        axes.text(0, -0.55, f"floor of ties {floor:.1f}", va="bottom", color=COLOURS["muted"], size=8.5)
     axes.set_yticks(range(len(bars)), [_name(*key) for key in bars.index])
-    axes.set(xlim=(0, 1.13 * bars.max()), ylim=(len(bars) - 0.5, -0.5 - 0.5 * np.isfinite(floor)))
+    axes.set(xlim=(0, 1.13 * bars.max()), ylim=(len(bars) - 0.5, -0.5))
     axes.set_xlabel(f"mean squared error, {SPLIT_NAMES[split]} cells (bins²)")
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", labelcolor=COLOURS["ink"])
@@ -63,7 +64,7 @@ def loss(metrics: pd.DataFrame, lines: dict[str, float], head: str) -> Markup:
     lines
         Error of each baseline on the validation cells, and of the floor of the ties, by predictor.
     """
-    figure, axes = new_axes(3.1)
+    figure, axes = new_axes(3.5)
     rows = metrics[metrics["head"] == head]
     ends = {LABELS[name]: (value, COLOURS["muted"]) for name, value in lines.items()}
     for name, value in lines.items():
@@ -83,8 +84,13 @@ def loss(metrics: pd.DataFrame, lines: dict[str, float], head: str) -> Markup:
     last = float(rows["at"].max())
     axes.set(xlim=(0, last), ylim=(0, top), xlabel="epoch", ylabel=f"{HEAD_NAMES[head]} error (bins²)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _label_ends(axes, ends, last, top / 17)
+    _label_ends(axes, ends, last, top / 20)
     return to_svg(figure, f"loss-{head}", f"{HEAD_NAMES[head]} loss by epoch beside the baselines")
+
+
+def _legend(axes: Axes) -> None:
+    """A legend above the frame, where it hides nothing."""
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1, handlelength=1.4)
 
 
 def _label_ends(axes: Axes, ends: dict[str, tuple[float, str]], x: float, gap: float) -> None:
@@ -162,7 +168,7 @@ def depth(table: pd.DataFrame) -> Markup:
         axis.set_minor_formatter(_sparse)
     axes.grid(which="both")
     axes.tick_params(which="both", length=0)
-    axes.legend(frameon=False, loc="upper left", handletextpad=0.2)
+    _legend(axes)
     return to_svg(figure, "depth", "Median counts and genes a cell, one dot a sample")
 
 
@@ -180,24 +186,32 @@ def genes_a_cell(table: pd.DataFrame) -> Markup:
     """
     rows = table[table["n_kept"] > 0]
     named = len(rows) <= _MOST_NAMED
-    rows = rows if named else rows.sort_values("genes", ignore_index=True)
     figure, axes = new_axes(0.6 + 0.19 * max(4, len(rows)) if named else 3.4)
-    y = np.arange(len(rows))
-    thin = 1 if named else min(1, 150 / len(rows))
-    colours = [COLOURS[status] for status in rows["status"]]
-    axes.hlines(y, rows["genes_5"], rows["genes_95"], color=COLOURS["floor"], lw=1.2 * thin)
-    axes.hlines(y, rows["genes_25"], rows["genes_75"], color=colours, lw=4.5 * thin)
-    axes.scatter(rows["genes"], y, 14 * thin, color=COLOURS["ink"], zorder=3, lw=0)
+    (_ranges if named else _ribbons)(axes, rows)
     axes.set(xlabel="genes a cell", ylim=(len(rows) - 0.4, -0.6), xlim=(0, None))
     axes.xaxis.set_major_formatter(_THOUSANDS)
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
-    if named:
-        axes.set_yticks(y, [shorten(name) for name in rows["sample"]], size=8)
-    else:
-        axes.set_yticks([])
-        axes.set_ylabel(f"{len(rows):,} samples, by median")
     return to_svg(figure, "genes-a-cell", "Genes a cell by sample")
+
+
+def _ranges(axes: Axes, rows: pd.DataFrame) -> None:
+    """A named line for each sample."""
+    y = np.arange(len(rows))
+    axes.hlines(y, rows["genes_5"], rows["genes_95"], color=COLOURS["floor"], lw=1.2)
+    axes.hlines(y, rows["genes_25"], rows["genes_75"], color=[COLOURS[status] for status in rows["status"]], lw=4.5)
+    axes.scatter(rows["genes"], y, 14, color=COLOURS["ink"], zorder=3, lw=0)
+    axes.set_yticks(y, [shorten(name) for name in rows["sample"]], size=8)
+
+
+def _ribbons(axes: Axes, rows: pd.DataFrame) -> None:
+    """Bands over all samples, by their median."""
+    rows = rows.sort_values("genes", ignore_index=True)
+    axes.fill_betweenx(rows.index, rows["genes_5"], rows["genes_95"], color=COLOURS["floor"], lw=0)
+    axes.fill_betweenx(rows.index, rows["genes_25"], rows["genes_75"], color=COLOURS["train"], lw=0)
+    axes.plot(rows["genes"], rows.index, color=COLOURS["ink"], lw=1.6)
+    axes.set_yticks([])
+    axes.set_ylabel(f"{len(rows):,} samples, by median")
 
 
 def shorten(text: str, most: int = 30) -> str:
@@ -249,7 +263,7 @@ def overlap_pairs(within: np.ndarray, between: np.ndarray, chance: float) -> Mar
                       label=f"samples of {label}: median {np.median(values):.2f}")  # fmt: skip
     axes.axvline(chance, color=COLOURS["ink"], lw=0.9, dashes=(2, 2), label=f"lists drawn at random: {chance:.2f}")
     axes.set(xlabel="Jaccard index of two samples' lists", ylabel="% of pairs", xlim=(0, edges[-1]))
-    axes.legend(frameon=False)
+    _legend(axes)
     return to_svg(figure, "overlap-pairs", "Distribution of the Jaccard index")
 
 
@@ -279,14 +293,14 @@ def tokens_a_cell(tokens: dict[str, SplitTokens]) -> Markup:
     """Distribution of the tokens a cell, by split."""
     figure, axes = new_axes(3.1)
     longest = max(int(part.lengths.max()) for part in tokens.values() if len(part.lengths))
-    edges = np.linspace(0, longest + 1, min(60, longest + 2))
+    edges = np.linspace(0, longest + 1, min(31, longest + 2))
     for split in (split for split in SPLITS if len(tokens[split].lengths)):
         lengths = tokens[split].lengths
         weights = np.full(len(lengths), 100 / len(lengths))
         axes.hist(lengths, edges, weights=weights, histtype="step", lw=1.6, color=COLOURS[split],
                   label=f"{SPLIT_NAMES[split]}: median {np.median(lengths):,.0f}, most {lengths.max():,}")  # fmt: skip
     axes.set(xlabel="tokens a cell (expressed HVGs, without <cls>)", ylabel="% of cells", xlim=(0, edges[-1]))
-    axes.legend(frameon=False)
+    _legend(axes)
     return to_svg(figure, "tokens", "Tokens a cell by split")
 
 
@@ -300,5 +314,5 @@ def bins(tokens: dict[str, SplitTokens]) -> Markup:
         axes.step(x, 100 * counts / counts.sum(), where="mid", color=COLOURS[split], lw=1.5, label=SPLIT_NAMES[split])
         axes.axhline(100 / len(counts), color=COLOURS["baseline"], lw=0.8, dashes=(4, 2))
     axes.set(xlabel="bin (1 = lowest of the cell)", ylabel="% of tokens", ylim=(0, None))
-    axes.legend(frameon=False)
+    _legend(axes)
     return to_svg(figure, "bins", "How often each bin occurs")

@@ -1,5 +1,6 @@
 """The sentences of the page, written from numbers: they say who wins, whoever it is."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -117,12 +118,13 @@ def head_sentences(found: Sequence[Duel]) -> list[str]:
 
 def _head_sentence(found: list[Duel]) -> str:
     best = min(found, key=lambda duel: duel.other)
-    interval = f" (95 % interval {best.low:.1f} to {best.high:.1f})" if best.low == best.low else ""
-    text = f"{HEAD_NAMES[best.head]}: error {best.model:.1f}{interval}, {_distance(best)}, the best baseline"
-    if not best.wins:
-        text += ", which is the better predictor"
+    interval = f" (interval {best.low:.1f} to {best.high:.1f})" if math.isfinite(best.low) else ""
+    text = f"{HEAD_NAMES[best.head]}: the error is {best.model:.1f}{interval}, {_distance(best)}, the best baseline"
     mean = next((duel for duel in found if duel.baseline == "gene_mean"), best)
-    return text + (f", and {_distance(mean)}." if mean is not best else ".")
+    also = "" if mean is best else f"{_distance(mean)}."
+    if best.wins:
+        return f"{text}, and {also}" if also else f"{text}."
+    return f"{text}: the baseline is better. It is {also}" if also else f"{text}: the baseline is better."
 
 
 def _distance(duel: Duel) -> str:

@@ -36,7 +36,7 @@ def trained(run: Run) -> str:
     unseen = f" ({count(unseen, 'data set')} of these never seen in training)" if unseen else ""
     return (
         f"{text} It was then tested on {count(run.tokens['test'].n_cells, 'cell')} of {count(len(test), 'sample')} "
-        f"from {count(test['dataset_id'].nunique(), 'data set')}{unseen}, of people it had not seen."
+        f"from {count(test['dataset_id'].nunique(), 'data set')}{unseen}, held out by person."
     )
 
 
@@ -80,14 +80,14 @@ def error_tables(run: Run) -> list[tuple[str, Table]]:
 
 
 def _masked(errors: pd.DataFrame) -> str:
-    return f"{int(errors.loc[errors['mask_ratio'].isna(), 'n'].max()):,} hidden genes"
+    return f"{int(errors.loc[errors['mask_ratio'].isna(), 'n'].max()):,} hidden values"
 
 
 def error_table(wide: pd.DataFrame) -> Table:
     """Errors with a row for each predictor and a column for each mask ratio; the best of a column is marked."""
     predictors = wide.index.get_level_values("predictor")
     best = wide[predictors != "tie_floor"].min()
-    names = ["all ratios" if np.isinf(ratio) else f"{100 * ratio:g} % hidden" for ratio in wide.columns]
+    names = ["all ratios" if np.isinf(ratio) else f"{100 * ratio:g}\u00a0%\u00a0hidden" for ratio in wide.columns]
     rows = [_error_row(key, values, best) for key, values in wide.iterrows()]
     return table([("Mean squared error (bins²)", "name"), *((name, "n") for name in names)], rows, shown=20)
 
@@ -155,7 +155,7 @@ def epoch_table(metrics: pd.DataFrame) -> Table:
     keys = [
         (split, head)
         for split in ("train", "train_fixed", "valid")
-        for head in (*HEADS, "sum")
+        for head in (*HEADS, "sum")[: 3 if split == "valid" else 2]
         if (split, head) in wide
     ]
     names = {"train": "Training", "train_fixed": "Fixed training cells", "valid": "Validation"}

@@ -73,7 +73,7 @@ def _data(run: Run) -> dict:
         "resources_text": resources_text,
         "resources": resources,
         "provenance_text": sections.provenance(run),
-        "census": sections.census_table(run),
+        "record": sections.record(run),
         "datasets": sections.datasets(run),
         "settings": run.settings,
         "args": json.dumps(run.args, indent=2, sort_keys=True, ensure_ascii=False),
@@ -120,7 +120,7 @@ def _data_figures(run: Run, qc: pd.DataFrame, overlap: dict) -> dict:
 def _overlap_figures(run: Run, overlap: dict) -> list[tuple[Markup, str]]:
     n = run.hvg["sample"].nunique()
     found = [
-        (figures.samples_a_gene(run.n_samples_of_gene, n), "How many genes one sample selected, how many two, and so on."),
+        (figures.samples_a_gene(run.n_samples_of_gene, n), "How many genes one sample selected, how many two, …"),
     ]  # fmt: skip
     if len(overlap["values"]) < 2:
         return found

@@ -1,5 +1,6 @@
 """What the page is about: everything that the step read, in one place."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -69,6 +70,17 @@ class Run:
     def test_split(self) -> str:
         """The split that the claims rest on: `test`, or `valid` where no sample was held out."""
         return "test" if (self.reconstruction["split"] == "test").any() else "valid"
+
+    def setting(self, key: str) -> str:
+        """`filter.min_genes_per_cell: 50`, read from the configuration's text; the key alone where it is not there.
+
+        The text is YAML as Snakemake's side dumps it, a section's keys indented by two spaces: no parser is needed.
+        """
+        section, name = key.split(".")
+        found = re.search(
+            rf"^{re.escape(section)}:\n(?:  .*\n)*?  {re.escape(name)}: *(.+)$", self.settings, re.MULTILINE
+        )
+        return f"{key}: {found[1]}" if found else key
 
 
 def find(content: Mapping, key: str) -> object | None:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from censusformer.report import tables
 from censusformer.report.findings import count, duration, percent
-from censusformer.report.run import Run, find
+from censusformer.report.run import Run
 from censusformer.report.shown import Cell, Table, bar, link, row, table
 from censusformer.report.tables import SPLITS, Stage
 
@@ -19,8 +19,10 @@ def selection(run: Run) -> str:
     """How many samples were met, chosen and left out."""
     status = run.samples["status"]
     n, out = len(status), int((status == "out").sum())
+    met = run.provenance.get("cells", {}).get("census")
+    of = f"Of {met:,} cells in the census, the" if isinstance(met, int) else "The"
     return (
-        f"The query met {count(n, 'sample')} of {count(run.samples['dataset_id'].nunique(), 'data set')}; "
+        f"{of} query met {count(n, 'sample')} of {count(run.samples['dataset_id'].nunique(), 'data set')}; "
         f"{count(n - out, 'sample')} with {count(_chosen_cells(run), 'cell')} were chosen and {out:,} left out."
     )
 
@@ -61,15 +63,16 @@ def _round(value: float) -> int | None:
 
 def cell_stages(run: Run) -> list[Stage]:
     """Cells from the query to the shards."""
-    samples = run.samples
+    kept = sum(run.tokens[split].n_cells for split in SPLITS)
     stages = [
-        Stage("Met by the query", int(samples["n_cells"].sum()), "census.filter"),
-        Stage("In chosen samples", _chosen_cells(run), "whole samples, see above"),
-        Stage("With enough genes", len(run.cells), "filter.min_genes_per_cell, over the genes of the vocabulary"),
-        Stage("With enough tokens", sum(run.tokens[split].n_cells for split in SPLITS), "tokenize.min_genes"),
-    ]  # fmt: skip
-    names = {"train": "of these training", "valid": "of these validation", "test": "of these held-out test"}
-    return stages + [Stage(names[split], run.tokens[split].n_cells, "split") for split in SPLITS]
+        Stage("Met by the query", int(run.samples["n_cells"].sum()), "census.filter"),
+        Stage("In chosen samples", _chosen_cells(run), "see Samples"),
+        Stage("With enough genes", len(run.cells), run.setting("filter.min_genes_per_cell")),
+        Stage("With enough tokens", kept, run.setting("tokenize.min_genes")),
+    ]
+    rule = run.setting("split.valid_fraction")
+    parts = (("train", "training", rule), ("valid", "validation", rule), ("test", "held-out test", "whole samples"))
+    return stages + [Stage(f"of these {name}", run.tokens[key].n_cells, why, key) for key, name, why in parts]
 
 
 def _chosen_cells(run: Run) -> int:
@@ -78,13 +81,13 @@ def _chosen_cells(run: Run) -> int:
 
 def gene_stages(run: Run) -> list[Stage]:
     """Genes from those measured to those that the model was trained on."""
-    stages = [] if run.n_measured is None else [Stage("Measured", run.n_measured, "genes of the chosen cells' matrix")]
+    stages = [] if run.n_measured is None else [Stage("Measured", run.n_measured, "of the chosen data sets")]
     selected = int((run.n_samples_of_gene > 0).sum())
     shared = int((run.n_samples_of_gene == _n_lists(run)).sum())
     return [
         *stages,
-        Stage("In the vocabulary", run.n_genes, "filter.min_counts_per_gene, over all chosen cells"),
-        Stage("Highly variable in a sample or more", selected, "hvg.n_top in each sample"),
+        Stage("In the vocabulary", run.n_genes, run.setting("filter.min_counts_per_gene")),
+        Stage("Highly variable in a sample or more", selected, run.setting("hvg.n_top")),
         Stage("Highly variable in every sample", shared, ""),
     ]
 
@@ -97,7 +100,8 @@ def stages_table(stages: list[Stage], unit: str) -> Table:
     """Stages with what is left, as a number and a bar."""
     columns = [("Step", "name"), (unit, "n"), ("", "bars"), ("Share", "n"), ("Setting", "name")]
     first = stages[0].n
-    rows = (row(s.name, s.n, bar(s.n, first), percent(s.n / first) if first else None, s.rule) for s in stages)
+    rows = (row(s.name, s.n, bar(s.n, first), percent(s.n / first) if first else None, s.rule, kind=s.kind)
+            for s in stages)  # fmt: skip
     return table(columns, rows, shown=20)
 
 
@@ -182,45 +186,49 @@ def resources(run: Run) -> tuple[str, Table]:
 
 
 def provenance(run: Run) -> str:
-    """Which census, read how."""
-    census = find(run.provenance, "census_version") or find(run.provenance, "version")
-    where = f"release {census}" if census else str(find(run.provenance, "uri") or "not recorded")
-    return f"Cells come from the census {where}. Cite the data sets below when you use this model."
+    """Which census, under which terms."""
+    census = run.provenance.get("census", {})
+    release, uri = census.get("version"), census.get("uri")
+    where = f"the CELLxGENE Census, release {release}" if release else f"the census at {uri or 'an unknown place'}"
+    licence = str(run.provenance.get("licence", "")).rstrip(".")
+    return (
+        f"Cells come from {where}. {licence + '. ' if licence else ''}Cite the data sets below when you use this model."
+    )
 
 
-def census_table(run: Run) -> Table:
-    """Every plain value that `provenance.json` records, by its key."""
-    columns = [("Record", "name"), ("Value", "name")]
-    return table(columns, (row(key, value) for key, value in flat(run.provenance)), shown=30)
+def record(run: Run) -> Table:
+    """Every plain value that `provenance.json` records and that no other table shows, by its key."""
+    shown = ("cells", "samples", "left_out", "datasets", "licence")
+    rest = {key: value for key, value in run.provenance.items() if key not in shown}
+    return table([("Record", "name"), ("Value", "name")], (row(*pair) for pair in flat(rest)), shown=30)
 
 
 def flat(content: Mapping, prefix: str = "") -> list[tuple[str, str]]:
-    """Keys with dots and plain values of nested mappings; lists of mappings are left out, other lists joined."""
+    """Keys with dots and plain values of nested mappings; of lists the first items."""
     found = []
     for key, value in content.items():
         if isinstance(value, Mapping):
             found += flat(value, f"{prefix}{key}.")
         elif isinstance(value, list):
-            if not any(isinstance(item, Mapping) for item in value):
-                found.append((prefix + key, ", ".join(map(str, value)) or "none"))
+            more = f" and {len(value) - 6:,} more" if len(value) > 6 else ""
+            found.append((prefix + key, ", ".join(map(str, value[:6])) + more or "none"))
         else:
             found.append((prefix + key, "none" if value is None else str(value)))
     return found
 
 
 def datasets(run: Run) -> Table:
-    """The data sets with titles, publications, licences and the cells that were taken."""
+    """The data sets with titles and publications, and what was taken of each."""
     chosen = run.samples[run.samples["status"] != "out"]
     cells, samples = chosen.groupby("dataset_id")["n_cells"].sum(), chosen["dataset_id"].value_counts()
-    listed = [item for item in run.provenance.get("datasets", []) if item.get("dataset_id") in cells.index]
-    columns = [("Data set", "name"), ("Collection", "name"), ("Publication", "name"), ("Licence", "name"),
-               ("Samples", "n"), ("Cells", "n"), ("Citation", "name")]  # fmt: skip
+    told = {item.get("dataset_id"): item for item in run.provenance.get("datasets", [])}
+    columns = [("Data set", "name"), ("Samples", "n"), ("Cells", "n"), ("Collection", "name"), ("Publication", "name"),
+               ("Citation", "name"), ("Id", "name")]  # fmt: skip
     rows = []
-    for item in sorted(listed, key=lambda item: (-cells[item["dataset_id"]], item["dataset_id"])):
-        key = item["dataset_id"]
-        title, licence = item.get("dataset_title") or key, item.get("licence") or item.get("license")
-        rows.append(row(title, item.get("collection_name") or None, _doi(item),
-                        licence, int(samples[key]), int(cells[key]), item.get("citation") or None))  # fmt: skip
+    for key in sorted(cells.index, key=lambda key: (-cells[key], key)):
+        item = told.get(key, {})
+        rows.append(row(item.get("dataset_title") or key, int(samples[key]), int(cells[key]),
+                        item.get("collection_name") or None, _doi(item), item.get("citation") or None, key))  # fmt: skip
     return table(columns, rows, source="provenance.json")
 
 

@@ -12,11 +12,12 @@ SPLITS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class Stage:
-    """What is left of cells or genes after one step of the funnel, and what the step asks for."""
+    """What is left of cells or genes after one step of the funnel, what the step asks for, and a CSS class."""
 
     name: str
     n: int
     rule: str
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,11 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([row[2].to_numpy() for row in rows], index=index, columns=keys.columns)
 
 
+def _total(values: pd.Series) -> float:
+    """The sum, NaN where nothing was measured."""
+    return values.sum(min_count=1)
+
+
 def resources(benchmarks: pd.DataFrame) -> pd.DataFrame:
     """Per rule: jobs, wall time in all and of the longest job, CPU time, and the largest memory.
 
@@ -196,6 +202,6 @@ def resources(benchmarks: pd.DataFrame) -> pd.DataFrame:
     Columns rule, jobs, seconds, longest, cpu, memory; the rule that took longest first.
     """
     groups = benchmarks.groupby("rule", sort=True)
-    table = groups.agg(jobs=("s", "size"), seconds=("s", "sum"), longest=("s", "max"), cpu=("cpu_time", "sum"),
+    table = groups.agg(jobs=("s", "size"), seconds=("s", "sum"), longest=("s", "max"), cpu=("cpu_time", _total),
                        memory=("max_rss", "max")).reset_index()  # fmt: skip
     return table.sort_values("seconds", ascending=False, kind="stable", ignore_index=True)
