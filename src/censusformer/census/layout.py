@@ -100,13 +100,23 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
         yield temporary
         for path in (*temporary.rglob("*"), temporary):
             _flush(path)
-        if folder.exists():
-            folder.rename(old)
-        temporary.rename(folder)
+        _replace(folder, temporary, old)
         _flush(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _replace(folder: Path, new: Path, old: Path) -> None:
+    """Rename `new` to `folder`, what stood there to `old`; where that fails, what stood there stays."""
+    if folder.exists():
+        folder.rename(old)
+    try:
+        new.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
 
 
 class _Written:

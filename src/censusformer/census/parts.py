@@ -111,10 +111,15 @@ def measures(counts: sparse.csr_matrix) -> dict[str, np.ndarray]:
 
 
 def filled(column: pd.Series, default: str | bool | None = None) -> pd.Series:
-    """Without missing values: numbers and truth values stay, all else becomes text."""
-    if pd.api.types.is_bool_dtype(column) or isinstance(default, bool):
-        return column.fillna(bool(default)).astype(bool)
-    if pd.api.types.is_numeric_dtype(column) and default is None:
-        return column
+    """Without missing values: numbers and truth values stay, with missing numbers as NaN; all else becomes text."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(object)
+    if isinstance(default, bool):
+        return column.where(column.notna(), default).astype(bool)
+    if default is None and pd.api.types.is_bool_dtype(column) and column.notna().all():
+        return column.astype(bool)
+    if default is None and pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        plain = isinstance(column.dtype, np.dtype) and column.dtype != np.float16  # which TileDB does not know
+        return column if plain else column.astype(np.float64)
     text = column.astype(object)
     return text.where(text.notna(), default or UNKNOWN).astype(str).astype(object)
