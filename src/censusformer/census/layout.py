@@ -12,6 +12,7 @@ One column is added to `census_info/datasets`: `counts_digest`, see `parts.count
 """
 
 import contextlib
+import errno
 import itertools
 import os
 import shutil
@@ -41,6 +42,8 @@ _ORGANISMS = {"homo_sapiens": ("Homo sapiens", "NCBITaxon:9606"), "mus_musculus"
 
 _COUNTED = ("assay", "cell_type", "disease", "self_reported_ethnicity", "sex", "suspension_type", "tissue_general")
 _BLOCK = 30_000_000  # counts written at once: 20 bytes each as coordinates
+
+_DISK = {"No space left on device": errno.ENOSPC, "quota exceeded": errno.EDQUOT, "File too large": errno.EFBIG}
 
 _ZSTD = ["ByteShuffleFilter", {"_type": "ZstdFilter", "level": 3}]
 _MATRIX = {
@@ -75,8 +78,10 @@ def write_census(folder: str | Path, parts: Iterable[Part], organism: str = "hom
     ------
     InputError
         Where there is no part, or two parts have the same `dataset_id`.
+    OSError
+        Where the disk is full.
     """
-    with whole_folder(folder) as temporary, soma.Collection.create(str(temporary)) as census:
+    with whole_folder(folder) as temporary, _disk_errors(folder), soma.Collection.create(str(temporary)) as census:
         experiment = census.add_new_collection("census_data").add_new_collection(organism, soma.Experiment)
         rna = experiment.add_new_collection("ms", soma.Collection).add_new_collection("RNA", soma.Measurement)
         layers = rna.add_new_collection("X", soma.Collection)
@@ -105,6 +110,18 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _disk_errors(folder: str | Path) -> Iterator[None]:
+    """What TileDB says of a full disk, as the OSError that it is."""
+    try:
+        yield
+    except soma.SOMAError as error:
+        number = next((number for text, number in _DISK.items() if text in str(error)), None)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(folder)) from error
 
 
 def _replace(folder: Path, new: Path, old: Path) -> None:
