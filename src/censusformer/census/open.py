@@ -211,6 +211,11 @@ def reading(source: Source) -> Iterator[None]:
             "census_info and census_data"
         ) from error
     except (tiledbsoma.SOMAError, requests.RequestException) as error:
+        if "Response Code: 403" in str(error):
+            raise InputError(
+                f"{source.key}: access is denied ({_short(error)}). For a private bucket set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY or AWS_PROFILE"
+            ) from error
         if source.is_remote:
             raise UnreachableError(
                 f"{source.key}: cannot be read ({_short(error)}). Check the address, the network and its proxy"

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     check_counts(obs, counts)
     write_chunk(
         args.out,
-        (compact(counts.indptr), compact(counts.indices), compact(counts.data)),
+        (counts.indptr, counts.indices, counts.data),
         obs_columns(obs, listed["sample"]),
         var_columns(var),
         obs_names=to_hex(listed["cell"].to_numpy()),
@@ -201,7 +201,7 @@ def _progress(blocks: Iterator[sparse.csr_matrix], n_cells: int) -> Iterator[tup
 def _stacked(blocks: Sequence[sparse.csr_matrix], n_genes: int) -> sparse.csr_matrix:
     """Blocks of rows as one matrix, in the widest type that one of them has."""
     nnz = np.concatenate([np.diff(block.indptr) for block in blocks])
-    indptr = np.concatenate([[0], np.cumsum(nnz, dtype=np.int64)])
+    indptr = np.concatenate([[0], np.cumsum(nnz, dtype=np.int64)])  # int32 where they fit, as anndata's readers want
     indices = np.concatenate([block.indices for block in blocks])
     data = np.concatenate([block.data for block in blocks])
     return sparse.csr_matrix((data, indices, indptr), (len(nnz), n_genes))
