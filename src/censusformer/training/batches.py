@@ -95,7 +95,7 @@ def pack(cells: Cells, mask: np.ndarray, cls: int) -> Block:
     genes = np.full(len(owner) + n, cls, np.int64)
     values = np.full(len(owner) + n, CLS_VALUE, np.float32)
     genes[place] = cells.genes
-    values[place] = np.where(mask, MASK_VALUE, cells.values)
+    values[place] = np.where(mask, np.float32(MASK_VALUE), cells.values)  # float32: -1 is no uint8
     asked = np.flatnonzero(mask)
     first = np.searchsorted(asked, cells.offsets)
     targets = cells.values[asked].astype(np.float32)
