@@ -3,7 +3,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from censusformer.expression.binning import Binning, bin_rows, splitmix64
@@ -67,16 +67,15 @@ def row_of(binned, i):
     return dict(zip(binned.genes[part].tolist(), binned.bins[part].tolist(), strict=True))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
+@example([4, 9, 4, 2**32 - 1], 65535, "random", 2**63)
 @given(
     st.lists(VALUES, min_size=1, max_size=40),
-    st.integers(2, 60) | st.just(65535),
+    st.integers(2, 60),
     st.sampled_from(["random", "middle"]),
     st.integers(0, 2**63),
 )
 def test_a_cell_is_binned_as_defined(values, n_bins, ties, seed):
-    if n_bins == 65535:
-        values = values[:3]
     matrix = sp.csr_matrix(np.array([values], np.int64))
     binned = bin_matrix(matrix, Binning(n_bins, ties, seed))
     gene_words = words(map(str, range(len(values))))
