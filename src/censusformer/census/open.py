@@ -87,7 +87,7 @@ def uri_name(uri: str) -> str:
     """The name of a SOMA: the last part of its uri that is not `soma`, without odd characters."""
     parts = [part for part in uri.rpartition("://")[2].split("/") if part not in ("", "soma")]
     name = re.sub(r"[^\w.-]+", "_", parts[-1] if parts else "", flags=re.ASCII).strip(".-_")
-    return f"soma_{name}" if name in ("", "demo", "h5ad") else name  # the workflow's own names
+    return f"soma_{name}".rstrip("_") if name in ("", "demo", "h5ad") else name  # the last two: the workflow's own
 
 
 def tiledb_config(environ: Mapping[str, str], *, public: bool) -> dict[str, str | int]:

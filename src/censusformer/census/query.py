@@ -114,7 +114,8 @@ def read_obs(experiment: tiledbsoma.Experiment, joinid: np.ndarray, columns: Seq
     InputError
         If the census has no cell of one of these joinids.
     """
-    table = experiment.obs.read((pa.array(joinid),), column_names=columns).concat().sort_by("soma_joinid")
+    known = joinid[joinid <= experiment.obs.domain[0][1]]  # TileDB refuses others with an error of its own
+    table = experiment.obs.read((pa.array(known),), column_names=columns).concat().sort_by("soma_joinid")
     if not np.array_equal(table["soma_joinid"].to_numpy(), joinid):
         raise InputError(
             f"obs has {len(table)} of {len(joinid)} cells: the census is not the one that the cells were chosen from. "
