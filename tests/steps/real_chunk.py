@@ -85,7 +85,9 @@ def _parquet(path, columns):
 
 
 def _write_binned(chunk):
-    obs = pd.DataFrame({"sample": chunk.sample, "dataset_id": [s[0] for s in chunk.sample], "tie_var": chunk.tie_var})
+    obs = pd.DataFrame(
+        {"sample": chunk.sample, "dataset_id": [s.split(":")[0] for s in chunk.sample], "tie_var": chunk.tie_var}
+    )
     obs["cell_type"] = pd.Categorical(["T cell", None] * (len(obs) // 2) + ["B cell"] * (len(obs) % 2))
     obs["sample"], obs["dataset_id"] = pd.Categorical(obs["sample"]), pd.Categorical(obs["dataset_id"])
     obs.index = to_hex(chunk.cell)

@@ -1,0 +1,182 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from real_chunk import write_chunk
+
+from censusformer.cli import main
+from censusformer.tokens.masking import evaluation_mask
+from censusformer.tokens.shards import empty_cells, read_shard, read_split, write_shard
+from censusformer.tokens.vocabulary import Vocabulary
+
+SPLITS = ("train", "valid", "test")
+SAMPLES = ("d:a", "d:b", "e:c", "e:d", "d:test", "f:test")
+
+
+def call(step, *options):
+    assert main([step, *map(str, options)]) == 0
+
+
+def manifest(folder):
+    shards = [text for name in SPLITS for text in (f"--{name}", folder / f"shards/{name}/a.parquet")]
+    call("manifest", *shards, "--out", folder / "shards.json")
+
+
+@pytest.fixture(name="run", scope="module")
+def _run(tmp_path_factory):
+    """Real cells from chunk to a model trained for two epochs, evaluated."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    chunk = write_chunk(folder / "chunk", samples=SAMPLES, test=("d:test", "f:test"))
+    split = folder / "split.parquet"
+    call("split", "--list", chunk.list, "--cells", chunk.cells, "--out", split, "--split-valid-fraction", "0.2")
+    outs = [text for name in SPLITS for text in (f"--out-{name}", folder / f"shards/{name}/a.parquet")]
+    call("tokenize", "--binned", chunk.binned, "--split", split, "--genes", chunk.genes_file, *outs)
+    manifest(folder)
+    call("vocab", "--genes", chunk.genes_file, "--hvg", chunk.hvg, "--out", folder / "vocab.json")
+    dataset = [name.split(":")[0] for name in SAMPLES]
+    status = ["test" if "test" in name else "train" for name in SAMPLES]
+    samples = pd.DataFrame({"sample": SAMPLES, "dataset_id": dataset, "status": status})
+    samples.loc[len(samples)] = ["f:x", "f", "out"]
+    samples.to_parquet(folder / "samples.parquet")
+    files = ["--shards", folder / "shards.json", "--vocab", folder / "vocab.json"]
+    call("pretrain", *files, "--out", folder / "run", "--train-epochs", 2, "--train-batch-size", 8)
+    evaluate(folder, folder / "run/evaluation")
+    return folder
+
+
+def evaluate(folder, out, *options, code=0):
+    files = ["--model", folder / "run/best_model.pt", "--shards", folder / "shards.json"]
+    files += ["--vocab", folder / "vocab.json", "--samples", folder / "samples.parquet", "--out", out]
+    assert main(["evaluate", *map(str, files), "--evaluate-ridge-components", "5", *options]) == code
+
+
+def read(out):
+    return pd.read_parquet(out / "reconstruction.parquet"), json.loads((out / "summary.json").read_text())
+
+
+def values_of(cells):
+    return cells.values.astype(float)  # noqa: PD011 - an array of Cells, nothing of pandas
+
+
+def mse(frame, split, seen, ratio, head, predictor):
+    rows = frame[(frame["split"] == split) & (frame["head"] == head) & (frame["predictor"] == predictor)]
+    rows = rows[(rows["metric"] == "mse") & (rows["mask_ratio"] == ratio)]
+    rows = rows[rows["seen_dataset"].isna() if seen is None else rows["seen_dataset"] == seen]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+def test_means_and_floor_are_those_of_the_shards(run):
+    """The same numbers from the shards, by pandas, apart from our baselines."""
+    frame, vocab = read(run / "run/evaluation")[0], Vocabulary.read(run / "vocab.json")
+    train, test = (read_split(run / "shards.json", name) for name in ("train", "test"))
+    bins = pd.DataFrame({"gene": train.genes, "bin": values_of(train)})
+    by_gene, constant = bins.groupby("gene")["bin"].mean(), bins["bin"].mean()
+    mask = evaluation_mask(test, vocab.gene_words, 0.5)
+    target, gene = values_of(test)[mask], pd.Series(test.genes[mask])
+    guess = gene.map(by_gene).fillna(constant).to_numpy()
+    floor = np.repeat(test.tie_var, test.lengths)[mask].mean()
+    expected = {"constant": np.mean((target - constant) ** 2), "gene_mean": np.mean((target - guess) ** 2)}
+    for name, value in {**expected, "tie_floor": floor}.items():
+        row = mse(frame, "test", None, 0.5, "gep", name)
+        assert row["value"] == pytest.approx(value, rel=1e-5)
+        assert row["n"] == mask.sum()
+
+
+def test_splits_data_sets_and_heads(run):
+    frame, found = read(run / "run/evaluation")
+    assert set(frame["split"]) == {"valid", "test"}
+    assert set(frame.loc[frame["split"] == "valid", "seen_dataset"]) == {True}
+    test = read_split(run / "shards.json", "test")
+    for seen, dataset in ((True, "d"), (False, "f")):
+        cells = test.take(test.dataset_id.labels() == dataset)
+        mask = evaluation_mask(cells, Vocabulary.read(run / "vocab.json").gene_words, 0.25)
+        assert mse(frame, "test", seen, 0.25, "gepc", "model")["n"] == mask.sum()
+    one, two = (mse(frame, "test", False, 0.25, "gep", name)["value"] for name in ("gene_dataset_mean", "gene_mean"))
+    assert one == two
+    assert found["headline"] == "test"
+    assert found["cells"]["means"] == len(read_split(run / "shards.json", "train"))
+    assert found["splits"]["test"]["n_cells"] == len(test)
+    assert found["splits"]["test"]["n_samples"] == 2
+
+
+def test_the_model_is_scored_as_training_scored_it(run):
+    """The best epoch's validation losses, which `pretrain` wrote, are found again."""
+    frame, metrics = read(run / "run/evaluation")[0], pd.read_csv(run / "run/metrics.csv")
+    epoch = read(run / "run/evaluation")[1]["model"]["epoch"]
+    rows = metrics[(metrics["split"] == "valid") & (metrics["epoch"] == epoch) & metrics["mask_ratio"].notna()]
+    rows = rows[rows["head"] != "sum"]
+    assert len(rows) == 6
+    for row in rows.itertuples():
+        found = mse(frame, "valid", True, row.mask_ratio, row.head, "model")
+        assert found["value"] == pytest.approx(row.mse, rel=1e-4)
+        assert found["n"] == row.n_masked
+
+
+def test_same_bytes_twice_and_any_order_of_ratios(run, tmp_path):
+    evaluate(run, tmp_path, "--evaluate-ratios", "0.75", "0.25", "0.5")
+    for name in ("reconstruction.parquet", "summary.json"):
+        assert (tmp_path / name).read_bytes() == (run / "run/evaluation" / name).read_bytes()
+
+
+def test_fewer_cells_for_ridge_change_ridge_and_not_the_means(run, tmp_path):
+    evaluate(run, tmp_path, "--evaluate-max-cells", "20", "--evaluate-ratios", "0.5")
+    (small, found), large = read(tmp_path), read(run / "run/evaluation")[0]
+    assert found["cells"]["shift_and_ridge"] == 20
+    for name, same in (("gene_mean", True), ("gene_dataset_mean", True), ("ridge", False)):
+        one, two = (mse(frame, "test", True, 0.5, "gep", name)["value"] for frame in (small, large))
+        assert (one == two) == same
+
+
+def test_without_test_samples_validation_alone_is_evaluated(run, tmp_path):
+    (tmp_path / "shards").mkdir()
+    for name in SPLITS:
+        cells, meta = read_shard(run / f"shards/{name}/a.parquet")
+        path = tmp_path / f"shards/{name}/a.parquet"
+        write_shard(path, empty_cells(np.uint16, np.uint8) if name == "test" else cells, meta)
+    manifest(tmp_path)
+    for name in ("vocab.json", "samples.parquet", "run"):
+        (tmp_path / name).symlink_to(run / name)
+    evaluate(tmp_path, tmp_path / "out")
+    frame, found = read(tmp_path / "out")
+    assert set(frame["split"]) == set(found["splits"]) == {"valid"}
+    assert found["headline"] == "valid"
+
+
+def test_another_vocabulary_is_refused(run, tmp_path, capsys):
+    vocab = Vocabulary.read(run / "vocab.json")
+    Vocabulary(vocab.genes[::-1], vocab.names, vocab.n_samples).write(tmp_path / "vocab.json")
+    for name in ("shards", "shards.json", "samples.parquet", "run"):
+        (tmp_path / name).symlink_to(run / name)
+    evaluate(tmp_path, tmp_path / "out", code=2)
+    message = capsys.readouterr().err
+    assert "best_model.pt" in message
+    assert str(tmp_path / "vocab.json") in message
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        (["--evaluate-ratios", "1.5"], "evaluate.ratios"),
+        (["--evaluate-max-cells", "0"], "evaluate.max_cells"),
+        (["--evaluate-ridge-components", "0"], "evaluate.ridge_components"),
+    ],
+)
+def test_bad_settings_are_refused(run, tmp_path, capsys, options, key):
+    evaluate(run, tmp_path / "out", *options, code=2)
+    assert key in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_without_scanpy_anndata_and_snakemake(run, tmp_path):
+    heavy = ("scanpy", "anndata", "tiledbsoma", "h5py", "snakemake", "matplotlib", "numba", "sklearn")
+    files = [run / "run/best_model.pt", run / "shards.json", run / "vocab.json", run / "samples.parquet", tmp_path]
+    options = [text for name, file in zip(("model", "shards", "vocab", "samples", "out"), files, strict=True)
+               for text in (f"--{name}", str(file))]  # fmt: skip
+    code = f"import sys\nfor name in {heavy!r}: sys.modules[name] = None\n"
+    code += f"from censusformer.cli import main\nsys.exit(main(['evaluate', *{options!r}]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
