@@ -150,7 +150,7 @@ def _forecast(choices: Sequence[choose.Choice], selection: query.Selection, sour
     stages = cells_by_stage(choices, 0)
     for status, what in (("train", "training"), ("test", "test")):
         n_samples = sum(choice.status == status for choice in choices)
-        logger.info("%s: %s samples, %s cells", what, f"{n_samples:,}", f"{stages[status]:,}")
+        logger.info("%s: samples %s, cells %s", what, f"{n_samples:,}", f"{stages[status]:,}")
     chosen = {(choice.sample.dataset_id, choice.sample.donor_id) for choice in choices if choice.status != "out"}
     if selection.nnz is None:
         nnz = _NNZ * stages["chosen"]
@@ -165,7 +165,7 @@ def _forecast(choices: Sequence[choose.Choice], selection: query.Selection, sour
         seconds / 3600,
     )
     for reason, n_samples, n_cells in choose.left_out(choices):
-        logger.info("left out: %s samples, %s cells: %s", f"{n_samples:,}", f"{n_cells:,}", reason)
+        logger.info("left out, %s: samples %s, cells %s", reason, f"{n_samples:,}", f"{n_cells:,}")
 
 
 @dataclass(frozen=True)
@@ -283,4 +283,4 @@ def _write(
             pq.write_table(_samples_table(choices), temporary, compression="zstd")
         with files.atomic(args.provenance) as temporary:
             temporary.write_text(json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
-    logger.info("%d chunks are listed in %s", len(lists), args.out)
+    logger.info("chunks: %d, listed in %s", len(lists), args.out)
