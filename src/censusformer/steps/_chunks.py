@@ -6,6 +6,7 @@ blocks. `_h5ad` writes such files.
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -154,7 +155,7 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.EACCES, errno.EMFILE):
-            raise
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error  # HDF5's does not name it
         raise InputError(f"{path} is damaged or no chunk ({error}); delete it and run again") from error
 
 

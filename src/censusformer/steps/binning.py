@@ -11,7 +11,7 @@ from censusformer.expression.binning import Binned, Binning, bin_rows
 from censusformer.hashing import to_hex
 from censusformer.steps._chunks import Chunk, open_chunk
 from censusformer.steps._genes import Genes
-from censusformer.steps._h5ad import UNKNOWN, Labels, compact, write_chunk
+from censusformer.steps._h5ad import UNKNOWN, Labels, write_chunk
 from censusformer.steps._options import add_normalize_arguments
 from censusformer.steps._selection import Selection, read_selection
 from censusformer.steps._tables import read_table
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> None:
     indptr = np.concatenate([[0], binned.indptr[kept + 1]])  # empty rows take no room: they only go
     write_chunk(
         args.out,
-        (indptr, compact(binned.genes), binned.bins.astype(np.uint8 if how.n_bins <= 256 else np.uint16)),
+        (indptr, binned.genes, binned.bins.astype(np.uint8 if how.n_bins <= 256 else np.uint16)),
         obs={
             **{name: Labels.of(column.take(kept).texts()) for name, column in labels.items()},
             "tie_var": binned.tie_var[kept],
