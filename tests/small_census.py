@@ -103,6 +103,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 def s3_server(folder, prefix):
     """A SOMA folder in the bucket `census` of moto's S3 server, readable without keys. Yields the server's URL."""
     import boto3  # slow imports, for the tests that need them
+    import requests
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
@@ -117,5 +118,6 @@ def s3_server(folder, prefix):
                 key = f"{prefix}/{path.relative_to(folder)}"
                 client.put_object(Bucket="census", Key=key, Body=path.read_bytes(), ACL="public-read")
         yield url
+        requests.post(f"{url}/moto-api/reset", timeout=10)  # moto keeps its buckets in the process
     finally:
         server.stop()

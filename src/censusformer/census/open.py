@@ -152,7 +152,7 @@ def resolve(version: str, remembered: Path | None = None) -> str:
 
 
 def release_directory() -> Mapping[str, Mapping]:
-    """All releases and aliases, as `cellxgene_census.get_census_version_directory` describes them.
+    """All releases and aliases that were not retracted, as `cellxgene_census.get_census_version_directory` describes them.
 
     Raises
     ------
@@ -161,7 +161,7 @@ def release_directory() -> Mapping[str, Mapping]:
     """
     url = _redirect()
     try:
-        return cellxgene_census.get_census_version_directory(retracted=None)
+        return cellxgene_census.get_census_version_directory()
     except (requests.RequestException, OSError) as error:
         raise UnreachableError(
             f"census.version: the list of Census releases at {url}/release.json cannot be read ({_short(error)}). "
@@ -260,7 +260,7 @@ def _long_term(releases: Mapping[str, Mapping]) -> list[str]:
 
 def _no_release(version: str, releases: Mapping[str, Mapping]) -> str:
     return (
-        f"census.version = {version}: there is no such release (weekly releases vanish after about a month). Take "
+        f"census.version = {version}: there is no such release (weekly ones vanish after about a month, a few were retracted). Take "
         f"'stable' or a long-term release: {', '.join(_long_term(releases)) or 'none is listed'}"
     )
 
