@@ -1,4 +1,4 @@
-"""All that the step `report` reads, made small: tables as the other steps write them, with numbers that a test knows."""
+"""All that the step `report` reads, made small: tables as the other steps write them, with known numbers."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,13 @@ from censusformer.tokens.vocabulary import Vocabulary
 
 N_BINS, N_TOP, N_GENES = 51, 60, 300
 FLOOR = 40.0
-BASELINES = {"constant": 204.6, "gene_mean": 160.7, "gene_mean_shift": 162.5, "gene_dataset_mean": 155.1, "ridge": 144.9}
+BASELINES = {
+    "constant": 204.6,
+    "gene_mean": 160.7,
+    "gene_mean_shift": 162.5,
+    "gene_dataset_mean": 155.1,
+    "ridge": 144.9,
+}
 MODEL = {"gep": 142.0, "gepc": 145.1}
 SETTINGS = "binning:\n  method: cell\ndataset: blood\nhvg:\n  n_top: 60\nrun: base\n"
 
@@ -83,9 +89,9 @@ def sample_table(n: int, *, test: bool, donor: str) -> pd.DataFrame:
     status = np.where(test & (np.arange(n) >= n - max(1, n // 6)), "test", "train")
     chosen = pd.DataFrame({"donor_id": names, "dataset_id": [f"set-{i % 3}" for i in range(n)], "status": status,
                            "n_cells": [80 + 7 * (i % 11) for i in range(n)], "reason": ""})  # fmt: skip
+    small = "fewer than 50 cells"
     out = pd.DataFrame({"donor_id": ["unknown", "small", "smaller"], "dataset_id": "set-0", "status": "out",
-                        "n_cells": [500, 20, 10],
-                        "reason": ["the donor is not known", "fewer than 50 cells", "fewer than 50 cells"]})  # fmt: skip
+                        "n_cells": [500, 20, 10], "reason": ["the donor is not known", small, small]})  # fmt: skip
     table = pd.concat([chosen, out], ignore_index=True)
     table["sample"] = table["dataset_id"] + ":" + table["donor_id"]
     table["order"] = np.arange(len(table))
@@ -103,7 +109,9 @@ def cell_table(chosen: pd.DataFrame) -> pd.DataFrame:
     table["cell_type"] = "T cell"
     table["n_counts"] = (depth * rng.lognormal(7, 0.4, len(table))).astype(np.int64)
     table["n_genes"] = (table["n_counts"] ** 0.85).astype(np.int64)
-    table["split"] = np.where(table["status"] == "test", "test", np.where(np.arange(len(table)) % 20 == 0, "valid", "train"))
+    table["split"] = np.where(
+        table["status"] == "test", "test", np.where(np.arange(len(table)) % 20 == 0, "valid", "train")
+    )
     return table.drop(columns="status")
 
 
@@ -112,8 +120,9 @@ def hvg_table(samples: pd.Series) -> pd.DataFrame:
     rng = np.random.default_rng(1)
     lists = [np.r_[np.arange(N_TOP // 2), rng.choice(np.arange(N_TOP // 2, N_GENES), N_TOP // 2, replace=False)]
              for _ in samples]  # fmt: skip
-    return pd.DataFrame({"sample": np.repeat(samples.to_numpy(), N_TOP), "rank": np.tile(np.arange(N_TOP), len(samples)),
-                         "feature_id": [f"ENSG{gene:05d}" for gene in np.concatenate(lists)], "score": 1.0})  # fmt: skip
+    ids = [f"ENSG{gene:05d}" for gene in np.concatenate(lists)]
+    rank = np.tile(np.arange(N_TOP), len(samples))
+    return pd.DataFrame({"sample": np.repeat(samples.to_numpy(), N_TOP), "feature_id": ids, "score": 1.0, "rank": rank})
 
 
 def vocabulary(hvg: pd.DataFrame) -> Vocabulary:
@@ -130,14 +139,23 @@ def write_shards(folder: Path, cells: pd.DataFrame, vocab: Vocabulary) -> None:
     for split in ("train", "valid", "test"):
         rows = cells[cells["split"] == split].iloc[int(split == "train") :]
         lengths = rng.integers(10, N_TOP + 1, len(rows))
-        genes = np.concatenate([np.empty(0, np.uint16), *(np.sort(rng.choice(N_GENES, n, replace=False)) for n in lengths)])
+        genes = np.concatenate(
+            [np.empty(0, np.uint16), *(np.sort(rng.choice(N_GENES, n, replace=False)) for n in lengths)]
+        )
         values = rng.integers(1, N_BINS, len(genes)).astype(np.uint8)
         labels = (Categories.of(rows[name].to_numpy()) for name in ("sample", "dataset_id", "cell_type"))
         path = folder / "shards" / split / "chunk-0.parquet"
         offsets = np.r_[0, np.cumsum(lengths)].astype(np.int64)
         tie_var = np.full(len(rows), 42.8, np.float32)
-        write_shard(path, Cells(rows["cell"].to_numpy(), offsets, genes.astype(np.uint16), values, tie_var, *labels), meta)
-        file = {"path": f"shards/{split}/chunk-0.parquet", "rows": len(rows), "tokens": len(genes), "sha256": file_sha256(path)}
+        write_shard(
+            path, Cells(rows["cell"].to_numpy(), offsets, genes.astype(np.uint16), values, tie_var, *labels), meta
+        )
+        file = {
+            "path": f"shards/{split}/chunk-0.parquet",
+            "rows": len(rows),
+            "tokens": len(genes),
+            "sha256": file_sha256(path),
+        }
         splits[split] = {"rows": len(rows), "tokens": len(genes), "files": [file]}
     about = {"schema_version": 1, "n_bins": N_BINS, "max_length": N_TOP + 1, "vocab_sha256": vocab.sha256}
     (folder / "shards.json").write_text(json.dumps({**about, "splits": splits}))
@@ -145,18 +163,22 @@ def write_shards(folder: Path, cells: pd.DataFrame, vocab: Vocabulary) -> None:
 
 def provenance(samples: pd.DataFrame) -> dict:
     """As `select` writes it."""
-    sets = sorted(samples["dataset_id"].unique())
-    return {"census": {"uri": "results/census/demo", "organism": "homo_sapiens"},
-            "datasets": [{"dataset_id": name, "dataset_title": f"Blood of {name}", "collection_name": "Blood",
-                          "collection_doi": "10.1000/xyz", "citation": "Doe et al. (2020)"} for name in sets]}  # fmt: skip
+    datasets = [
+        {"dataset_id": name, "dataset_title": f"Blood of {name}", "collection_name": "Blood",
+         "collection_doi": "10.1000/xyz", "citation": "Doe et al. (2020)"}
+        for name in sorted(samples["dataset_id"].unique())
+    ]  # fmt: skip
+    return {"census": {"uri": "results/census/demo", "version": None}, "cells": {"census": 9999}, "datasets": datasets}
 
 
 def metrics(epochs: int = 6, steps: int = 40) -> pd.DataFrame:
     """Falling losses: windows of training batches, epochs of all splits."""
     rows = []
     for head, shift in (("gep", 0), ("gepc", 4), ("sum", 0)):
-        for step in range(1, epochs * steps + 1, 4):
-            rows.append((step // steps + 1, step, "train", head, 150 + shift + 300 * np.exp(-step / 8), "window"))
+        rows += [
+            (step // steps + 1, step, "train", head, 150 + shift + 300 * np.exp(-step / 8), "window")
+            for step in range(1, epochs * steps + 1, 4)
+        ]
         for epoch in range(epochs + 1):
             for split, gap in (("train", 2), ("train_fixed", -4), ("valid", 0))[0 if epoch else 1 :]:
                 rows.append((epoch, epoch * steps, split, head, 128 + shift + gap + 60 * np.exp(-epoch), "epoch"))
@@ -172,7 +194,9 @@ def reconstruction(model: dict[str, float], *, test: bool, unseen: bool) -> pd.D
     for split, level in (("valid", 0.9), ("test", 1.0))[: 1 + test]:
         for seen in (True, False)[: 1 + (unseen and split == "test")]:
             for ratio, shift in ((0.25, -9), (0.5, 0), (0.75, 3)):
-                errors = [(head, name, error) for head in model for name, error in {**BASELINES, "model": model[head]}.items()]
+                errors = [
+                    (head, name, error) for head in model for name, error in {**BASELINES, "model": model[head]}.items()
+                ]
                 errors += [(head, "tie_floor", FLOOR) for head in model]
                 for head, name, error in errors:
                     moved = error * level + (shift if name != "tie_floor" else 0)
@@ -184,10 +208,11 @@ def reconstruction(model: dict[str, float], *, test: bool, unseen: bool) -> pd.D
 
 def write_benchmarks(folder: Path) -> None:
     """Two chunks of hvg, one of another data set, and a job that was too short to be measured."""
-    head = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
-    lines = {"hvg/chunk-0": "4.0\t0:00:04\t512.5\t1\t1\t1\t0\t0\t90\t3.5\n", "hvg/elsewhere-1": "900\t0:15:00\t9999\t1\t1\t1\t0\t0\t90\t9\n",
-             "pretrain": "61.25\t0:01:01\t830.2\t1\t1\t1\t0\t0\t180\t110\n", "vocab": "0.4\t0:00:00\tNA\tNA\tNA\tNA\tNA\tNA\tNA\tNA\n"}  # fmt: skip
-    for name, line in lines.items():
+    columns = ["s", "h:m:s", "max_rss", "max_vms", "max_uss", "max_pss", "io_in", "io_out", "mean_load", "cpu_time"]
+    jobs = {"hvg/chunk-0": (4.0, 512.5, 3.5), "hvg/elsewhere-1": (900, 9999, 9), "pretrain": (61.25, 830.2, 110),
+            "vocab": (0.4, "NA", "NA")}  # fmt: skip
+    for name, (seconds, memory, cpu) in jobs.items():
         path = folder / "benchmarks" / f"{name}.tsv"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(head + line)
+        values = {"s": seconds, "max_rss": memory, "cpu_time": cpu}
+        path.write_text("\t".join(columns) + "\n" + "\t".join(str(values.get(name, "-")) for name in columns) + "\n")

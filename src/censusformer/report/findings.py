@@ -118,7 +118,7 @@ def head_sentences(found: Sequence[Duel]) -> list[str]:
 
 def _head_sentence(found: list[Duel]) -> str:
     best = min(found, key=lambda duel: duel.other)
-    interval = f" (interval {best.low:.1f} to {best.high:.1f})" if math.isfinite(best.low) else ""
+    interval = f" (95 % interval {best.low:.1f} to {best.high:.1f})" if math.isfinite(best.low) else ""
     text = f"{HEAD_NAMES[best.head]}: the error is {best.model:.1f}{interval}, {_distance(best)}, the best baseline"
     mean = next((duel for duel in found if duel.baseline == "gene_mean"), best)
     also = "" if mean is best else f"{_distance(mean)}."

@@ -67,14 +67,14 @@ def error_tables(run: Run) -> list[tuple[str, Table]]:
     """The evaluation's table, by split: held-out samples first, unseen data sets apart where there are some."""
     rows = run.reconstruction
     found = []
-    if (rows["split"] == "test").any():
+    test = rows[rows["split"] == "test"]
+    if len(test):
         found.append(("Held-out test samples", tables.errors(rows, "test")))
-        unseen = rows[(rows["split"] == "test") & (rows["seen_dataset"] == False)]  # noqa: E712 - the column may hold nulls
-        if len(unseen):
-            found += [
-                (f"Held-out test samples, data sets {'seen' if seen else 'not seen'} in training", part)
-                for seen in (True, False) if len(part := tables.errors(rows, "test", seen))
-            ]  # fmt: skip
+    if tables.is_seen(test, seen=False).any():
+        found += [
+            (f"Held-out test samples of data sets {name} in training", tables.errors(test, "test", seen))
+            for name, seen in (("seen", True), ("not seen", False)) if tables.is_seen(test, seen).any()
+        ]  # fmt: skip
     found.append(("Validation cells (their samples were trained on)", tables.errors(rows, "valid")))
     return [(f"{title}: {_masked(part)}", error_table(tables.wide(part))) for title, part in found]
 
@@ -103,17 +103,19 @@ def _error_row(key: tuple[str, str], values: pd.Series, best: pd.Series) -> Row:
 def other_metrics(run: Run) -> Table | None:
     """The other measures that the evaluation gives, pooled over ratios and data sets; None where it gives none."""
     rows = run.reconstruction
-    kept = rows[rows["metric"].isin(METRICS) & rows["value"].notna()]
-    if kept.empty:
+    splits = [split for split in ("test", "valid") if (rows["split"] == split).any()]
+    parts = [
+        tables.overall(rows, split, metric).assign(split=split, metric=metric) for split in splits for metric in METRICS
+    ]
+    scores = pd.concat(parts)
+    if scores["value"].isna().all():
         return None
-    keys = ["split", "predictor", "head"]
-    sums = kept.assign(value=kept["value"] * kept["n"]).groupby([*keys, "metric"])[["value", "n"]].sum()
-    wide = (sums["value"] / sums["n"]).unstack()  # noqa: PD010 - the values are a series
-    metrics = [metric for metric in METRICS if metric in wide]
+    metrics = [metric for metric in METRICS if (scores["metric"] == metric).any()]
+    wide = scores.pivot_table(index=["split", "predictor", "head"], columns="metric", values="value")[metrics]
     columns = [("Split", "name"), ("Predictor", "name"), *((METRICS[metric], "n") for metric in metrics)]
     shown = (
         row(split, f"{LABELS.get(predictor, predictor)} {HEAD_NAMES.get(head, head)}",
-            *(None if np.isnan(value) else f"{value:.3f}" for value in values[metrics]))
+            *(None if np.isnan(value) else f"{value:.3f}" for value in values))
         for (split, predictor, head), values in wide.iterrows()
     )  # fmt: skip
     return table(columns, shown, shown=40)

@@ -227,8 +227,9 @@ def datasets(run: Run) -> Table:
     rows = []
     for key in sorted(cells.index, key=lambda key: (-cells[key], key)):
         item = told.get(key, {})
-        rows.append(row(item.get("dataset_title") or key, int(samples[key]), int(cells[key]),
-                        item.get("collection_name") or None, _doi(item), item.get("citation") or None, key))  # fmt: skip
+        title, collection = item.get("dataset_title") or key, item.get("collection_name") or None
+        citation = item.get("citation") or None
+        rows.append(row(title, int(samples[key]), int(cells[key]), collection, _doi(item), citation, key))
     return table(columns, rows, source="provenance.json")
 
 

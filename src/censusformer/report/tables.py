@@ -144,12 +144,27 @@ def errors(reconstruction: pd.DataFrame, split: str, seen: bool | None = None) -
     -------
     Columns head, predictor, mask_ratio (NaN = all), mse, low, high, n.
     """
-    rows = reconstruction[(reconstruction["metric"] == "mse") & (reconstruction["split"] == split)]
-    rows = _pooled(rows, "seen_dataset", ["mask_ratio"]) if seen is None else rows[rows["seen_dataset"] == seen]
+    rows = _of_split(reconstruction, "mse", split)
+    rows = _pooled(rows, "seen_dataset", ["mask_ratio"]) if seen is None else rows[is_seen(rows, seen)]
     every = _pooled(rows, "mask_ratio", []).assign(mask_ratio=np.nan)
     table = pd.concat([rows[rows["mask_ratio"].notna()], every])
     columns = ["head", "predictor", "mask_ratio", "value", "low", "high", "n"]
     return table[columns].rename(columns={"value": "mse"}).reset_index(drop=True)
+
+
+def overall(reconstruction: pd.DataFrame, split: str, metric: str) -> pd.DataFrame:
+    """One metric of a split over all data sets and mask ratios: head, predictor, value."""
+    rows = _pooled(_of_split(reconstruction, metric, split), "seen_dataset", ["mask_ratio"])
+    return _pooled(rows, "mask_ratio", [])[["head", "predictor", "value"]]
+
+
+def is_seen(rows: pd.DataFrame, seen: bool) -> pd.Series:
+    """Whether a row is of data sets that training did (not) see alone."""
+    return (rows["seen_dataset"] == seen).fillna(False).astype(bool)
+
+
+def _of_split(reconstruction: pd.DataFrame, metric: str, split: str) -> pd.DataFrame:
+    return reconstruction[(reconstruction["metric"] == metric) & (reconstruction["split"] == split)]
 
 
 def _pooled(rows: pd.DataFrame, over: str, by: list[str]) -> pd.DataFrame:
@@ -168,14 +183,14 @@ def _pooled(rows: pd.DataFrame, over: str, by: list[str]) -> pd.DataFrame:
 def wide(table: pd.DataFrame) -> pd.DataFrame:
     """The table of `errors` as people read it: a row a predictor, a column a mask ratio, the pooled one last.
 
-    A predictor with the same errors for both heads (all baselines: the masks are the same) has one row, with head ''.
+    A baseline with the same errors for both heads (all of them: the masks are the same) has one row, with head ''.
     Rows run from the highest pooled error to the lowest, the floor last.
     """
     keys = table.fillna({"mask_ratio": np.inf}).set_index(["predictor", "head", "mask_ratio"])["mse"]
     keys = keys.unstack()  # noqa: PD010 - the values are a series
     rows = []
     for predictor, part in keys.groupby(level="predictor", sort=False):
-        same = len(part) > 1 and np.allclose(part, part.iloc[0], rtol=1e-9)
+        same = predictor != "model" and len(part) > 1 and np.allclose(part, part.iloc[0], rtol=1e-9)
         rows += (
             [(predictor, "", part.iloc[0])] if same else [(predictor, head, row) for (_, head), row in part.iterrows()]
         )

@@ -1,0 +1,70 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from censusformer.report.findings import count, duels, duration, head_sentences, headline, listed, percent
+
+
+def errors(model, baselines, floor=40.0, interval=(np.nan, np.nan)) -> pd.DataFrame:
+    rows = []
+    for head, error in model.items():
+        rows.append((head, "model", error, *interval))
+        rows += [(head, name, value, np.nan, np.nan) for name, value in {**baselines, "tie_floor": floor}.items()]
+    table = pd.DataFrame(rows, columns=["head", "predictor", "mse", "low", "high"])
+    return table.assign(mask_ratio=np.nan, n=10)
+
+
+@pytest.mark.parametrize(
+    ("gep", "gepc", "said"),
+    [
+        (1.0, 2.0, "the model beats every baseline with both heads"),
+        (150.0, 150.0, "ridge regression beats the model with both heads"),
+        (1.0, 150.0, "the model beats every baseline with GEP; ridge regression beats the model with GEPC"),
+        (
+            300.0,
+            1.0,
+            "ridge regression and the constant beat the model with GEP; the model beats every baseline with GEPC",
+        ),
+        (144.0, 1.0, "ridge regression beats the model with GEP; the model beats every baseline with GEPC"),
+        (
+            math.nan,
+            1.0,
+            "ridge regression and the constant beat the model with GEP; the model beats every baseline with GEPC",
+        ),
+    ],
+)
+def test_the_headline_names_the_winner(gep, gepc, said):
+    found = duels(errors({"gep": gep, "gepc": gepc}, {"constant": 204.0, "ridge": 144.0}))
+    assert headline(found, "test") == f"On held-out samples, {said}."
+    assert headline(found, "valid").startswith("On validation cells (no sample was held out), ")
+
+
+def test_the_distance_and_the_reducible_error():
+    (duel,) = duels(errors({"gep": 90.0}, {"ridge": 100.0}, floor=50.0))
+    assert (duel.gain, duel.removed) == (pytest.approx(0.1), pytest.approx(0.2))
+    assert head_sentences([duel]) == [
+        "GEP: the error is 90.0, 10.0 % below ridge regression (100.0), the best baseline."
+    ]
+
+
+def test_a_baseline_within_the_interval_is_called_so():
+    found = duels(errors({"gep": 99.0}, {"gene_mean": 120.0, "ridge": 100.0}, interval=(95.0, 103.0)))
+    (said,) = head_sentences(found)
+    assert "99.0 (95 % interval 95.0 to 103.0), 1.0 % below ridge regression (100.0, within the interval), the best" in said
+    assert said.endswith("and 17.5 % below the mean of each gene (120.0).")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.44, "0.4 s"), (12.4, "12 s"), (59.9, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_numbers_with_their_nouns():
+    assert [percent(0.1234), percent(0.0001), percent(0), percent(1)] == ["12.3 %", "< 0.1 %", "0.0 %", "100.0 %"]
+    assert [count(1, "cell"), count(5120, "cell"), count(0, "cell")] == ["1 cell", "5,120 cells", "0 cells"]
+    assert [listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])] == ["a", "a and b", "a, b and c"]
