@@ -152,7 +152,7 @@ def resolve(version: str, remembered: Path | None = None) -> str:
 
 
 def release_directory() -> Mapping[str, Mapping]:
-    """All releases and aliases that were not retracted, as `cellxgene_census.get_census_version_directory` describes them.
+    """All releases and aliases but retracted ones, as `cellxgene_census.get_census_version_directory` has them.
 
     Raises
     ------
@@ -260,8 +260,8 @@ def _long_term(releases: Mapping[str, Mapping]) -> list[str]:
 
 def _no_release(version: str, releases: Mapping[str, Mapping]) -> str:
     return (
-        f"census.version = {version}: there is no such release (weekly ones vanish after about a month, a few were retracted). Take "
-        f"'stable' or a long-term release: {', '.join(_long_term(releases)) or 'none is listed'}"
+        f"census.version = {version}: there is no such release (weekly ones vanish after about a month, a few were "
+        f"retracted). Take 'stable' or a long-term release: {', '.join(_long_term(releases)) or 'none is listed'}"
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from censusformer import files
 
 HDF5_CHUNK = 131_072  # values compressed together
+_GROWTH = 16 * 1024**2  # bytes by which a file in memory grows
 UNKNOWN = "unknown"
 
 
@@ -78,7 +79,8 @@ def write_chunk(
         The index of each.
     """
     names = ("indptr", "indices", "data")
-    with files.atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    # Put together in memory, compressed: where a disk is full, HDF5 itself crashes when it closes a file.
+    with h5py.File(str(path), "w", driver="core", backing_store=False, block_size=_GROWTH) as file:
         _encode(file, "anndata", "0.1.0")
         x = file.create_group("X")
         _encode(x, "csr_matrix", "0.1.0")
@@ -89,6 +91,10 @@ def write_chunk(
         _write_frame(file, "var", var, var_names)
         for name in ("layers", "obsm", "obsp", "uns", "varm", "varp"):
             _encode(file.create_group(name), "dict", "0.1.0")
+        file.flush()
+        image = file.id.get_file_image()
+    with files.atomic(path) as temporary:
+        temporary.write_bytes(image)
 
 
 def _packed(n: int) -> dict[str, Any]:
