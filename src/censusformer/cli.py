@@ -56,6 +56,8 @@ def _start_log(file: Path | None) -> None:
         handlers.append(logging.FileHandler(file, mode="w"))
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    for old in logger.handlers:
+        old.close()
     logger.handlers, logger.propagate = handlers, False
     logger.setLevel(logging.INFO)
 
