@@ -125,10 +125,12 @@ def _counts_text(data: Data) -> str:
 
 def attention_of(trainer: Trainer) -> str:
     """The attention back end in use."""
-    chosen = trainer.settings.execution.attention
-    dtypes = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-    dtype = dtypes.get(str(trainer.fabric.strategy.precision.precision), torch.float32)
-    return choose_backend(trainer.fabric.device, dtype) if chosen == "auto" else chosen
+    precision = str(trainer.fabric.strategy.precision.precision)
+    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision, torch.float32)
+    best, wanted = choose_backend(trainer.fabric.device, dtype), trainer.settings.execution.attention
+    if wanted == "varlen" and best != "varlen":
+        raise InputError("execution.attention varlen needs a GPU, PyTorch >= 2.10 and 16 bits: choose auto")
+    return best if wanted == "auto" else wanted
 
 
 def describe(trainer: Trainer) -> dict[str, Any]:

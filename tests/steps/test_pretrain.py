@@ -1,0 +1,178 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from small_shards import expressed, vocabulary_of, write_data
+
+from censusformer.cli import main
+from censusformer.training import load_model
+
+SHAPE = ["--model-n-layers", 1, "--model-d-model", 16, "--model-n-heads", 2, "--model-d-ff", 16]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    cells = expressed(170)
+    splits = {"train": cells.take(np.arange(20, 170)), "valid": cells.take(np.arange(20)), "test": cells.take([])}
+    return write_data(tmp_path_factory.mktemp("shards"), splits, vocabulary_of(80))
+
+
+def command(folder, out, *more):
+    files = ["--shards", folder / "shards.json", "--vocab", folder / "vocab.json", "--out", out]
+    return [str(word) for word in ["pretrain", *files, *SHAPE, "--train-batch-size", 16, "--threads", 1, *more]]
+
+
+def start(folder, out, *more):
+    """The step in a process of its own."""
+    words = [sys.executable, "-m", "censusformer", *command(folder, out, *more)]
+    return subprocess.Popen(
+        words, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, stderr=subprocess.DEVNULL
+    )
+
+
+def curve(out):
+    with (out / "metrics.csv").open() as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def test_results(folder, tmp_path, capfd):
+    out, work = tmp_path / "run", tmp_path / "elsewhere" / "work"
+    assert main(command(folder, out, "--work", work, "--train-epochs", 2)) == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "args.json", "best_model.pt", "last.ckpt", "metrics.csv", "tensorboard", "vocab.json"]  # fmt: skip
+    assert not work.exists()
+    assert (out / "vocab.json").read_bytes() == (folder / "vocab.json").read_bytes()
+    model, about = load_model(out / "best_model.pt")
+    assert (model.config.n_genes, model.config.norm, model.config.gene_bias) == (80, "pre", True)
+    assert about["vocab_sha256"] == json.loads((out / "vocab.json").read_text())["sha256"]
+    assert (about["n_bins"], about["max_length"], about["args"]["train"]["lr"]) == (51, 61, 2e-3)
+    assert torch.load(out / "last.ckpt", weights_only=True)["state"]["step"] == 20
+    assert "epoch 2: valid GEP" in capfd.readouterr().err
+
+
+def test_args_json_tells_all_and_no_path(folder, tmp_path):
+    assert main(command(folder, tmp_path / "run", "--train-max-steps", 3, "--mask-ratios", 0.3, 0.6)) == 0
+    text = (tmp_path / "run" / "args.json").read_text()
+    args = json.loads(text)
+    assert str(tmp_path) not in text
+    assert str(folder) not in text
+    assert args["mask"] == {"ratios": [0.3, 0.6], "draw": "cell"}
+    assert args["recipe"]["optimizer"] == "adamw"
+    assert args["used"] == {"device": "cpu", "devices": 1, "precision": "32-true", "attention": "cpu", "threads": 1}
+    assert args["data"]["train_cells"] == 150
+    assert args["data"]["train_tokens"] > 150 * 20
+    assert args["parameters"]["total"] == args["parameters"]["embedding"] + args["parameters"]["non_embedding"]
+    assert args["result"]["steps"] == 3
+    assert args["result"]["cells_per_second"] > 0
+    assert args["result"]["peak_memory_bytes"] > 2**20
+    assert args["versions"]["torch"] == torch.__version__
+
+
+LONG = ["--train-epochs", 20, "--execution-checkpoint-minutes", 0.005]
+
+
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory):
+    """A run that nothing disturbed."""
+    out = tmp_path_factory.mktemp("whole")
+    assert main(command(folder, out, *LONG)) == 0
+    return out
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_process_goes_on_exactly(folder, whole, tmp_path, number):
+    process = start(folder, tmp_path / "cut", *LONG)
+    checkpoint = tmp_path / "cut" / "work" / "last.ckpt"
+    while process.poll() is None and not (checkpoint.exists() and torch.load(checkpoint)["state"]["step"] > 0):
+        time.sleep(0.01)
+    process.send_signal(number)
+    assert process.wait(60) == (128 + number if number == signal.SIGTERM else -number)
+    assert 0 < torch.load(checkpoint)["state"]["step"] < 200
+    assert not (tmp_path / "cut" / "best_model.pt").exists()
+    assert main(command(folder, tmp_path / "cut", *LONG)) == 0
+    assert curve(tmp_path / "cut") == curve(whole)
+    one, two = ((out / "best_model.pt").read_bytes() for out in (tmp_path / "cut", whole))
+    assert one == two
+    assert not checkpoint.parent.exists()
+
+
+def test_a_run_that_ended_before_it_was_published_is_published(folder, tmp_path, monkeypatch):
+    def fail(work, out):
+        raise OSError(28, "No space left on device", str(out))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("censusformer.training.session.publish", fail)
+        assert main(command(folder, tmp_path, "--train-max-steps", 3)) == 1
+    assert main(command(folder, tmp_path, "--train-max-steps", 3)) == 0
+    assert (tmp_path / "best_model.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (["--mask-ratios", 0.5, 1.0], "mask.ratios"),
+        (["--model-n-heads", 3], "model.n_heads"),
+        (["--model-dropout", 1], "model.dropout"),
+        (["--train-epochs", 0], "train.epochs"),
+        (["--train-batch-size", 0], "train.batch_size"),
+        (["--train-lr", 0], "train.lr"),
+        (["--train-lr", "nan"], "train.lr"),
+        (["--train-seed", -1], "train.seed"),
+        (["--train-recipe", "quick"], "train.recipe"),
+        (["--train-max-steps", 0], "train.max_steps"),
+        (["--execution-precision", "64"], "execution.precision"),
+        (["--execution-precision", "16"], "execution.precision"),
+        (["--execution-attention", "flash"], "execution.attention"),
+        (["--execution-attention", "varlen"], "execution.attention"),
+        (["--execution-log-every", 0], "execution.log_every"),
+    ],
+)
+def test_bad_settings_name_the_key(folder, tmp_path, capfd, words, key):
+    assert main(command(folder, tmp_path, *words)) == 2
+    message = capfd.readouterr().err
+    assert key in message
+    assert "Traceback" not in message
+
+
+def test_a_boolean_is_true_or_false(folder, tmp_path):
+    with pytest.raises(SystemExit):
+        main(command(folder, tmp_path, "--execution-compile", "yes"))
+
+
+def test_empty_splits_say_what_to_change(tmp_path, capfd):
+    cells = expressed(30)
+    none = cells.take([])
+    for name, splits, key in (
+        ("valid", {"train": cells, "valid": none, "test": none}, "split.valid_fraction"),
+        ("train", {"train": none, "valid": cells, "test": none}, "census.max_cells"),
+    ):
+        (tmp_path / name).mkdir()
+        folder = write_data(tmp_path / name, splits, vocabulary_of(80))
+        assert main(command(folder, tmp_path / "out")) == 2
+        assert key in capfd.readouterr().err
+
+
+def test_another_vocabulary_is_refused(folder, tmp_path, capfd):
+    vocabulary_of(79).write(tmp_path / "vocab.json")
+    words = command(folder, tmp_path / "out")
+    words[words.index("--vocab") + 1] = str(tmp_path / "vocab.json")
+    assert main(words) == 2
+    message = capfd.readouterr().err
+    assert "shards.json" in message
+    assert "vocab.json" in message
+
+
+def test_a_work_folder_of_another_run_is_refused(folder, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr("censusformer.training.session.publish", lambda *_: None)
+    assert main(command(folder, tmp_path, "--train-max-steps", 2)) == 0
+    assert main(command(folder, tmp_path, "--train-max-steps", 2, "--mask-draw", "run")) == 2
+    message = capfd.readouterr().err
+    assert "mask.draw" in message
+    assert "--work" in message
