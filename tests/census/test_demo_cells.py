@@ -142,6 +142,8 @@ def test_the_same_seed_gives_the_same_counts(real, parts):
     assert counts_digest(again) == counts_digest(parts["demo-3prime-v2"])
     assert (again.obs == parts["demo-3prime-v2"].obs).all(axis=None)
     assert counts_digest(other) != counts_digest(again)
+    # pinned: another machine or release of numpy must draw the same; a new recipe for the demo is a new digest
+    assert counts_digest(again).startswith("b6f57ea6d4c3")
 
 
 @given(labels=st.lists(st.sampled_from("abc"), min_size=1, max_size=60), n=st.integers(1, 9), seed=st.integers(0, 99))

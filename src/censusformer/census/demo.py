@@ -119,13 +119,11 @@ def draw_sample(real: RealCells, pool: np.ndarray, dataset: Dataset, donor: str,
     source = pick(real.labels[pool], cells, key)
     # a person keeps its genes' effects and depth in every dataset
     person = draw(seed, word(dataset.collection), word(donor))[0]
-    effects = gene_effects(real.feature_id, seed, dataset.dataset_id, person)
+    effects = gene_effects(real.gene_words, seed, dataset.dataset_id, person)
     depth = _DONOR_DEPTH_SD * normal(draw(person, word("depth"))) + _DEPTH_SD * normal(draw(cells, word("depth")))
     share = np.minimum(dataset.share * np.exp(depth), MAX_SHARE)
     share[uniform(draw(cells, word("poor"))) < POOR_CELLS] = POOR_SHARE
-    counts = thin(
-        real.counts[pool], source, share=share, effects=effects, cells=cells, gene_words=words(real.feature_id)
-    )
+    counts = thin(real.counts[pool], source, share=share, effects=effects, cells=cells, gene_words=real.gene_words)
     return Sample(donor, counts, pool[source])
 
 
@@ -137,11 +135,10 @@ def pick(labels: np.ndarray, cells: np.ndarray, key: int) -> np.ndarray:
     return np.minimum(np.searchsorted(edges, uniform(draw(cells, word("source"))), side="right"), len(labels) - 1)
 
 
-def gene_effects(feature_ids: np.ndarray, seed: int, dataset_id: str, person: int) -> np.ndarray:
+def gene_effects(gene_words: np.ndarray, seed: int, dataset_id: str, person: int) -> np.ndarray:
     """How much more or less likely a gene's molecules are kept in a dataset and in a person: factors, log-normal."""
-    genes = words(feature_ids)
-    dataset = _DATASET_SD * normal(draw(seed, word(dataset_id), word("effect"), genes))
-    return np.exp(dataset + _DONOR_SD * normal(draw(person, word("effect"), genes)))
+    dataset = _DATASET_SD * normal(draw(seed, word(dataset_id), word("effect"), gene_words))
+    return np.exp(dataset + _DONOR_SD * normal(draw(person, word("effect"), gene_words)))
 
 
 def thin(
@@ -191,7 +188,7 @@ def measured_genes(real: RealCells, dataset: Dataset, seed: int) -> np.ndarray:
     """Which genes a dataset measured (bool): those with a shorter list lack some, chosen by their ids."""
     if not dataset.short_list:
         return np.ones(len(real.feature_id), bool)
-    return uniform(draw(seed, word(dataset.dataset_id), word("measured"), words(real.feature_id))) >= _UNMEASURED
+    return uniform(draw(seed, word(dataset.dataset_id), word("measured"), real.gene_words)) >= _UNMEASURED
 
 
 def normal(h: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The real cells behind the demo: 559 human immune cells that celltypist ships, with labels by pbmc68k_reduced."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import h5py
@@ -9,6 +10,7 @@ from scipy import sparse
 
 from censusformer.census.symbols import ids_of, package_file, read_gencode
 from censusformer.errors import InputError
+from censusformer.hashing import words
 
 SAMPLE = "data/samples/sample_cell_by_gene.csv"
 REFERENCE = "datasets/10x_pbmc68k_reduced.h5ad"
@@ -35,6 +37,11 @@ class RealCells:
     feature_id: np.ndarray
     feature_name: np.ndarray
     counts: sparse.csr_matrix
+
+    @cached_property
+    def gene_words(self) -> np.ndarray:
+        """The genes' words, for draws: uint64 (genes,)."""
+        return words(self.feature_id)
 
 
 def read_real_cells() -> RealCells:
