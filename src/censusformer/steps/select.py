@@ -159,7 +159,7 @@ def _forecast(choices: Sequence[choose.Choice], selection: query.Selection, sour
         nnz = int(selection.nnz[rows].sum())
     seconds = nnz * _MOVED_BYTES / _BYTES_PER_SECOND if source.is_remote else stages["chosen"] / _LOCAL_CELLS_PER_SECOND
     logger.info(
-        "to download: %s cells; about %.2g GB on disk and %.2g hours, less what is there already",
+        "to download: %s cells; about %.2f GB on disk and %.2f hours, less what is there already",
         f"{stages['chosen']:,}",
         nnz * _DISK_BYTES / 1e9,
         seconds / 3600,
