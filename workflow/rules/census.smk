@@ -21,9 +21,14 @@ rule demo:
         "{CENSUSFORMER} demo --log {log} --out {output}"
 
 
+def own(wildcards):
+    """The settings of a data set that is made of these files."""
+    return OWN[f"results/census/h5ad/{wildcards.files}"]
+
+
 rule ingest:
     input:
-        lambda wildcards: OWN[f"results/census/h5ad/{wildcards.files}"],
+        lambda wildcards: own_files(own(wildcards)),
     output:
         directory("results/census/h5ad/{files,[0-9a-f]{12}}"),
     log:
@@ -36,11 +41,12 @@ rule ingest:
         mem_mb=grows(8000),
         runtime=grows(60),
     params:
+        settings=lambda wildcards: options(own(wildcards), ["census.organism"]),
         code=code("ingest"),
     message:
         "Turning h5ad files into a census"
     shell:
-        "{CENSUSFORMER} ingest --log {log} --h5ad {input:q} --out {output}"
+        "{CENSUSFORMER} ingest --log {log} --h5ad {input:q} {params.settings} --out {output}"
 
 
 def census_options(wildcards):

@@ -32,7 +32,9 @@ EXECUTION = options(ANY_RUN, only(ANY_RUN, ["execution"]))
 # is found by its path in both, so that an edit counts at once.
 CONDA = any(method.name == "CONDA" for method in workflow.deployment_settings.deployment_method)
 CENSUSFORMER = f"{'python' if CONDA else shlex.quote(sys.executable)} -m censusformer"
-shell.prefix(f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(ROOT / 'src'))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; ")
+shell.prefix(
+    f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(ROOT / 'src'))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
+)
 
 
 def own_files(settings):
@@ -45,11 +47,12 @@ def own_files(settings):
 
 def ingested(settings):
     """The folder of the census that is made of one's own files, named by their list."""
-    digest = hashlib.sha256("\n".join(own_files(settings)).encode()).hexdigest()[:12]
+    named = [settings["census.organism"], *own_files(settings)]
+    digest = hashlib.sha256("\n".join(named).encode()).hexdigest()[:12]
     return f"results/census/h5ad/{digest}"
 
 
-OWN = {ingested(settings): own_files(settings) for settings in DATA.values() if settings["census.h5ad"]}
+OWN = {ingested(settings): settings for settings in DATA.values() if settings["census.h5ad"]}
 
 
 wildcard_constraints:
