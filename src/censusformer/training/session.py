@@ -9,12 +9,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lightning
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 
 from censusformer.errors import InputError
 from censusformer.files import atomic
@@ -25,6 +23,9 @@ from censusformer.training.data import Data, read_data
 from censusformer.training.recipes import recipe_of
 from censusformer.training.settings import ExecutionSettings, MaskSettings, Settings, TrainSettings
 from censusformer.training.trainer import BEST, BOARD, LAST, METRICS, Trainer
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 logger = logging.getLogger("censusformer")
 
@@ -43,8 +44,10 @@ def settings_of(options: Mapping[str, Any]) -> Settings:
     return Settings(sections["model"], mask, train, ExecutionSettings(**sections["execution"]))
 
 
-def start_fabric(execution: ExecutionSettings) -> Fabric:
+def start_fabric(execution: ExecutionSettings) -> "Fabric":
     """Launch Fabric on what there is: GPUs, else the CPU; one process a device."""
+    from lightning.fabric import Fabric
+
     cuda = torch.cuda.is_available()
     if cuda:
         torch.set_float32_matmul_precision("high")  # TF32 in what autocast leaves at 32 bits
@@ -172,7 +175,7 @@ def describe(trainer: Trainer) -> dict[str, Any]:
             "censusformer": _own_version(),
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "lightning": lightning.__version__,
+            "lightning": metadata.version("lightning"),
             "numpy": np.__version__,
         },
     }

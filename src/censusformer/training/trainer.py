@@ -11,10 +11,9 @@ import logging
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.fabric import Fabric
 
 from censusformer.errors import InputError
 from censusformer.hashing import draw, word
@@ -28,6 +27,9 @@ from censusformer.training.recipes import build_optimizer, learning_rate, mean_b
 from censusformer.training.settings import Settings
 from censusformer.training.state import State, Sums
 from censusformer.training.validation import fixed_losses
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 logger = logging.getLogger("censusformer")
 
@@ -71,7 +73,7 @@ class Trainer:
         Where the folder holds a run of other settings.
     """
 
-    def __init__(self, fabric: Fabric, settings: Settings, data: Data, work: Path) -> None:
+    def __init__(self, fabric: "Fabric", settings: Settings, data: Data, work: Path) -> None:
         self.fabric, self.settings, self.data, self.work = fabric, settings, data, work
         train, mask, ranks = settings.train, settings.mask, (fabric.global_rank, fabric.world_size)
         self.recipe = recipe_of(train.recipe)

@@ -1,15 +1,18 @@
 """Losses on fixed cells and fixed masks, in evaluation mode."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 
 from censusformer.model import Pretrainer
 from censusformer.tokens.cells import Cells
 from censusformer.tokens.masking import evaluation_mask
 from censusformer.training.predict import predict_masked
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 EVALUATION_RATIOS = (0.25, 0.5, 0.75)
 
@@ -17,7 +20,7 @@ Loss = tuple[tuple[float, float], int]  # MSE of GEP and GEPC, and the masked po
 
 
 def fixed_losses(
-    fabric: Fabric, model: Pretrainer, cells: Cells, gene_words: np.ndarray, between: Callable[[], None]
+    fabric: "Fabric", model: Pretrainer, cells: Cells, gene_words: np.ndarray, between: Callable[[], None]
 ) -> dict[float | None, Loss]:
     """Measure both heads for each mask ratio, and over all of them together (None).
 
