@@ -177,6 +177,16 @@ def test_a_file_may_hold_several_datasets_and_a_dataset_stand_in_several_files(c
     assert same(two, joined)
 
 
+def test_columns_may_be_empty_or_of_another_type_in_a_second_file(cells, save):
+    cells.obs["dataset_id"] = "study"
+    left, right = cells[:30].copy(), cells[30:].copy()
+    left.obs["batch"], right.obs["batch"] = pd.Categorical(["a"] * 30), np.full(30, np.nan)
+    left.obs["age"], right.obs["age"] = 40, 50.5
+    [part] = read_parts([save(left, "a.h5ad"), save(right, "b.h5ad")])
+    assert part.obs["batch"].map(str).tolist() == ["a"] * 30 + ["nan"] * 30
+    assert part.obs["age"].tolist() == [40] * 30 + [50.5] * 30
+
+
 def test_files_with_differing_genes_become_one_census(cells, save, real, tmp_path):
     """From files to `get_anndata`: the union of the genes, each count in its place, presence by dataset."""
     cells.obs["lane"] = "L1"

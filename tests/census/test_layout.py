@@ -140,6 +140,24 @@ def test_counts_are_written_in_blocks_alike(parts, tmp_path, monkeypatch):
     assert read.sum() == sum(part.counts.sum() for part in parts)
 
 
+def test_zeros_duplicates_and_cells_without_counts_are_written_right(tmp_path):
+    """Entries of one place are summed, stored zeros are none, whatever a matrix holds; empty cells and parts count."""
+    entries = ([1, 2, 0, 4], ([0, 0, 0, 2], [1, 1, 0, 2]))
+    counts = sparse.csr_matrix(sparse.coo_matrix(entries, shape=(3, 4)).todense())
+    twice = sparse.csr_matrix((np.array([1, 2, 0, 4.0]), np.array([1, 1, 0, 2]), np.array([0, 3, 3, 4])), shape=(3, 4))
+    obs = pd.DataFrame({"observation_joinid": ["x", "y", "z"], "donor_id": "d"})
+    var = pd.DataFrame({"feature_id": list("abcd"), "feature_name": list("abcd")})
+    empty = sparse.csr_matrix((3, 4))
+    parts = [Part({"dataset_id": "zero"}, obs, var, empty), Part({"dataset_id": "two"}, obs, var, twice)]
+    datasets = write_census(tmp_path / "census", parts)
+    assert datasets["counts_digest"][1] == counts_digest(Part({}, obs, var, counts))
+    with cellxgene_census.open_soma(uri=str(tmp_path / "census")) as census:
+        adata = cellxgene_census.get_anndata(census, "homo_sapiens")
+    assert adata.X.toarray().tolist() == [[0] * 4] * 3 + [[0, 3, 0, 0], [0] * 4, [0, 0, 4, 0]]
+    assert adata.obs["nnz"].tolist() == [0, 0, 0, 1, 0, 1]
+    assert adata.var["nnz"].tolist() == [0, 1, 1, 0]
+
+
 def test_a_census_appears_whole_or_not_at_all(parts, tmp_path):
     folder = tmp_path / "census"
     write_census(folder, parts[:1])

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from censusformer.census.assays import term_of
 from censusformer.census.h5ad import Cells, open_h5ad, read_cells, read_obs
-from censusformer.census.parts import MEASURED, OBS_DEFAULTS, UNKNOWN, Part
+from censusformer.census.parts import MEASURED, OBS_DEFAULTS, UNKNOWN, Part, filled
 from censusformer.census.symbols import read_gencode
 from censusformer.errors import InputError
 
@@ -37,7 +37,14 @@ def read_parts(files: Sequence[Path], organism: str = "homo_sapiens") -> Iterato
         raise InputError("no h5ad file to read: see census.h5ad")
     homes = datasets_of(files)
     gencode = functools.cache(read_gencode)
-    read = functools.lru_cache(maxsize=1)(lambda file: read_cells(file, organism, gencode))
+    held: dict[Path, Cells] = {}  # the file read last, which may hold further datasets
+
+    def read(file: Path) -> Cells:
+        if file not in held:
+            held.clear()
+            held[file] = read_cells(file, organism, gencode)
+        return held[file]
+
     for dataset_id, where in homes.items():
         yield _part(dataset_id, [(file, _only(read(file), dataset_id, file)) for file in where])
 
@@ -88,9 +95,9 @@ def census_obs(file: Path, obs: pd.DataFrame) -> pd.DataFrame:
         result["tissue_general"] = obs.get("tissue", UNKNOWN)
     if "assay" in obs and "assay_ontology_term_id" not in obs:
         result["assay_ontology_term_id"] = _assay_terms(file, _text(obs["assay"]))
-    filled = [name for name in OBS_DEFAULTS if name not in result and "_ontology_term_id" not in name]
-    _log_obs(file, filled, obs)
-    return result.reset_index(drop=True)
+    absent = [name for name in OBS_DEFAULTS if name not in result and "_ontology_term_id" not in name]
+    _log_obs(file, absent, obs)
+    return pd.DataFrame({name: filled(column) for name, column in result.reset_index(drop=True).items()})
 
 
 def truth(file: Path, name: str, column: pd.Series) -> np.ndarray:
@@ -155,8 +162,8 @@ def _assay_terms(file: Path, labels: pd.Series) -> pd.Series:
     return labels.map(terms)
 
 
-def _log_obs(file: Path, filled: list[str], obs: pd.DataFrame) -> None:
+def _log_obs(file: Path, absent: list[str], obs: pd.DataFrame) -> None:
     if "tissue_general" not in obs:
         logger.info("%s: no obs.tissue_general: %s stands in", file, "tissue" if "tissue" in obs else "'unknown'")
-    if filled:
-        logger.info("%s: missing in obs and filled: %s", file, ", ".join(f"{n}={OBS_DEFAULTS[n]}" for n in filled))
+    if absent:
+        logger.info("%s: missing in obs and filled: %s", file, ", ".join(f"{n}={OBS_DEFAULTS[n]}" for n in absent))

@@ -140,6 +140,7 @@ class _Written:
     """What is known of the datasets written so far."""
 
     def __init__(self) -> None:
+        self.n_cells = 0
         self.obs: list[pd.DataFrame] = []
         self.datasets: list[dict[str, str | int]] = []
         self.var: list[pd.DataFrame] = []
@@ -189,23 +190,28 @@ class _Written:
 
 def _write_counts(uri: str, parts: Iterable[Part]) -> _Written:
     written = _Written()
-    start = 0
     for part in parts:
-        dataset_id = part.dataset["dataset_id"]
-        if any(dataset_id == other["dataset_id"] for other in written.datasets):
-            raise InputError(f"dataset_id '{dataset_id}' stands for two datasets: give each a name of its own")
-        order = np.argsort(part.obs["donor_id"].astype(str).to_numpy(str), kind="stable")
-        counts = sparse.csr_matrix(part.counts[order], dtype=np.float32)
-        counts.eliminate_zeros()
-        columns = written.columns_of(part.var)
-        _append(uri, counts, columns, start, len(written.genes))
-        obs = complete_obs(part.obs.iloc[order], dataset_id)
-        written.obs.append(obs.assign(**measures(counts)))
-        written.datasets.append(_dataset_row(part))
-        written.measured.append(columns)
-        written.found.append(np.bincount(counts.indices, minlength=len(columns)))
-        start += counts.shape[0]
+        _write_part(uri, part, written)
+        del part  # its memory is free before the next one is read
     return written
+
+
+def _write_part(uri: str, part: Part, written: _Written) -> None:
+    dataset_id = part.dataset["dataset_id"]
+    if any(dataset_id == other["dataset_id"] for other in written.datasets):
+        raise InputError(f"dataset_id '{dataset_id}' stands for two datasets: give each a name of its own")
+    order = np.argsort(part.obs["donor_id"].astype(str).to_numpy(str), kind="stable")
+    counts = sparse.csr_matrix(part.counts[order], dtype=np.float32)
+    counts.sum_duplicates()
+    counts.eliminate_zeros()
+    columns = written.columns_of(part.var)
+    _append(uri, counts, columns, written.n_cells, len(written.genes))
+    obs = complete_obs(part.obs.iloc[order], dataset_id)
+    written.obs.append(obs.assign(**measures(counts)))
+    written.datasets.append(_dataset_row(part))
+    written.measured.append(columns)
+    written.found.append(np.bincount(counts.indices, minlength=len(columns)))
+    written.n_cells += counts.shape[0]
 
 
 def _append(uri: str, counts: sparse.csr_matrix, columns: np.ndarray, start: int, n_genes: int) -> None:
