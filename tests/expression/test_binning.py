@@ -46,7 +46,7 @@ def plain_cell(counts, n_bins, ties, seed, cell, gene_words):
     return bins, sum(drawn) / 12 / len(drawn) if drawn else 0.0
 
 
-def bin_matrix(matrix, how, *, cell=None, chosen=None, group=None, gene_of=None, total=None, dtype=np.uint32):
+def bin_matrix(matrix, how, *, cell=None, chosen=None, group=None, gene_of=None, values=None, dtype=np.uint32):
     """Bin a CSR matrix; its columns are the genes unless `gene_of` says more."""
     n, g = matrix.shape
     gene_of = np.arange(g, dtype=np.int32) if gene_of is None else gene_of
@@ -57,8 +57,8 @@ def bin_matrix(matrix, how, *, cell=None, chosen=None, group=None, gene_of=None,
         np.ones((1, gene_of.max() + 1), bool) if chosen is None else chosen,
         cell=draw(np.arange(n)) if cell is None else cell,
         gene_words=words(map(str, range(gene_of.max() + 1))),
-        total=np.zeros(n, np.int64) if total is None else total,
         how=how,
+        values=values,
     )
 
 
@@ -183,8 +183,7 @@ def test_given_edges_bin_by_definition(n_edges, seed):
     total = np.asarray(counts.sum(1)).ravel().astype(np.int64)
     values = np.log1p(counts.data * 1e4 / np.repeat(total, np.diff(counts.indptr))).astype(np.float32)
     edges = np.sort(rng.choice(np.unique(values), n_edges)).astype(np.float64)  # many values equal one or several
-    how = Binning(n_edges + 1, "middle", 0, edges, 1e4, log1p=True)
-    binned = bin_matrix(counts, how, total=total)
+    binned = bin_matrix(counts, Binning(n_edges + 1, "middle", 0, edges), values=values)
     lo, hi = (values[:, None] > edges).sum(1), (values[:, None] >= edges).sum(1)
     assert np.array_equal(binned.bins, np.maximum(np.where(lo == hi, hi, (lo + 1 + hi) // 2), 1))
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from censusformer.expression import hvg, moments
+from censusformer.expression.normalize import normalised
 
 FLAVORS = ("seurat_v3", "seurat_v3_paper", "seurat", "cell_ranger")
 
@@ -29,7 +30,8 @@ def scores_of(counts, flavor, span=1.0, csr_of=None):
         scores[on] = hvg.seurat_v3_scores(n, sums[0, on], trend, clipped[0, on])
     else:
         total = np.asarray(counts.sum(1)).ravel().astype(np.int64)
-        moments.add_normalised_moments(*csr, gene_of, group, total, 1e4, flavor == "cell_ranger", sums)
+        values = normalised(csr[0], csr[2], total, target_sum=1e4, log1p=flavor == "cell_ranger")
+        moments.add_moments(*csr[:2], values, gene_of, group, sums)
         scores[on] = hvg.dispersion_scores(*hvg.mean_variance(n, *sums[0, on].T), flavor)
     return scores
 

@@ -46,17 +46,6 @@ def test_moments_are_by_group_without_the_dropped_rows(counts, csr_of):
         assert np.array_equal(sums[k, :, 1], (dense[group == k] ** 2).sum(0))
 
 
-def test_normalised_moments(counts, csr_of):
-    n, g = counts.shape
-    total = np.asarray(counts.sum(1)).ravel().astype(np.int64)
-    sums = np.zeros((1, g, 2))
-    moments.add_normalised_moments(
-        *csr_of(counts), np.arange(g, dtype=np.int32), np.zeros(n, np.int32), total, 1e4, True, sums
-    )
-    dense = np.log1p(counts.toarray() * 1e4 / total[:, None])
-    np.testing.assert_allclose(sums[0], np.stack([dense.sum(0), (dense**2).sum(0)], axis=1), rtol=1e-12)
-
-
 def test_values_over_the_limit_are_counted(csr_of):
     matrix = sp.csr_matrix(np.array([[5, 1, 0], [2, 9, 1], [6, 0, 1]]))
     clipped = np.zeros((1, 3, 3))

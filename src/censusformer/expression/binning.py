@@ -12,8 +12,8 @@ import numba
 import numpy as np
 
 from censusformer import hashing
-from censusformer.expression.normalize import normalised
 
+PLACE = 0xFFFFFFFF
 kernel = numba.njit(cache=True, nogil=True)
 splitmix64 = numba.njit(hashing.splitmix64)
 
@@ -47,22 +47,22 @@ def tied_bin(lo: int, hi: int, random: bool, prefix: np.uint64, gene_word: np.ui
 
 @kernel
 def selected(indices, data, gene_of, chosen, keys):
-    """Fill `keys` (int64) with gene << 32 | count of a row's chosen genes, in the order of genes; return how many."""
+    """Fill `keys` (int64) with gene << 32 | place in the row of its chosen genes, in their order; return how many."""
     n = 0
     for j in range(len(data)):
         gene = gene_of[indices[j]]
         if gene >= 0 and chosen[gene] and data[j]:
-            keys[n] = np.int64(gene) << 32 | np.int64(data[j])
+            keys[n] = np.int64(gene) << 32 | j
             n += 1
     keys[:n].sort()
     return n
 
 
 @kernel
-def _bounds_of_counts(keys, n_edges, lo, hi):
-    """Fill lo and hi of each of a cell's values, from their ranks among them."""
+def _bounds_of_ranks(keys, data, n_edges, lo, hi):
+    """Fill lo and hi of each of a cell's counts, from their ranks among them."""
     n = len(keys)
-    counts = keys & 0xFFFFFFFF
+    counts = data[keys & PLACE]
     ordered = np.sort(counts)
     for t in range(n):
         n_below = np.searchsorted(ordered, counts[t])
@@ -71,10 +71,10 @@ def _bounds_of_counts(keys, n_edges, lo, hi):
 
 
 @kernel
-def _bounds_of_edges(keys, edges, total, target_sum, log1p, lo, hi):
-    """Fill lo and hi of each normalised value among edges that are given."""
+def _bounds_of_edges(keys, values, edges, lo, hi):
+    """Fill lo and hi of each of a cell's normalised values among edges that are given."""
     for t in range(len(keys)):
-        value = np.float64(np.float32(normalised(keys[t] & 0xFFFFFFFF, total, target_sum, log1p)))
+        value = np.float64(values[keys[t] & PLACE])
         lo[t] = np.searchsorted(edges, value)
         hi[t] = max(np.searchsorted(edges, value, side="right"), 1)  # 0 is a zero's
 
@@ -82,7 +82,7 @@ def _bounds_of_edges(keys, edges, total, target_sum, log1p, lo, hi):
 @kernel
 def _bin_rows(
     indptr, indices, data, gene_of, group, chosen, cell, gene_words, n_edges, random, seed,
-    edges, total, target_sum, log1p, out_indptr, out_genes, out_bins, tie_var,
+    edges, values, out_indptr, out_genes, out_bins, tie_var,
 ):  # fmt: skip
     longest = np.max(np.diff(indptr)) if len(indptr) > 1 else 0
     keys, lo, hi = np.empty(longest, np.int64), np.empty(longest, np.int64), np.empty(longest, np.int64)
@@ -93,9 +93,9 @@ def _bin_rows(
             row = slice(indptr[i], indptr[i + 1])
             n = selected(indices[row], data[row], gene_of, chosen[group[i]], keys)
             if len(edges):
-                _bounds_of_edges(keys[:n], edges, total[i], target_sum, log1p, lo, hi)
+                _bounds_of_edges(keys[:n], values[row], edges, lo, hi)
             else:
-                _bounds_of_counts(keys[:n], n_edges, lo, hi)
+                _bounds_of_ranks(keys[:n], data[row], n_edges, lo, hi)
             prefix, spread = splitmix64(seeded ^ cell[i]), 0
             for t in range(n):
                 gene = keys[t] >> 32
@@ -122,16 +122,12 @@ class Binning:
         Of the draws among them.
     edges
         float64 (n_bins-1,), ascending: the same for all cells, of normalised values; empty: each cell's own quantiles.
-    target_sum, log1p
-        How values are normalised before they are compared with `edges`.
     """
 
     n_bins: int
     ties: str = "random"
     seed: int = 0
     edges: np.ndarray = field(default_factory=lambda: np.empty(0))
-    target_sum: float = 1e4
-    log1p: bool = True
 
 
 @dataclass(frozen=True)
@@ -156,8 +152,8 @@ def bin_rows(
     *,
     cell: np.ndarray,
     gene_words: np.ndarray,
-    total: np.ndarray,
     how: Binning,
+    values: np.ndarray | None = None,
 ) -> Binned:
     """Bin the counts of CSR rows; neither the order of the rows nor that of the columns matters.
 
@@ -175,10 +171,10 @@ def bin_rows(
         uint64 (n,): the cells' keys.
     gene_words
         uint64 (n_genes,): the words of the gene ids (`hashing.words`).
-    total
-        int64 (n,): the cells' counts, which `how.edges` need.
     how
         The settings.
+    values
+        float32 (nnz,): normalised values in the place of the counts, which `how.edges` need.
     """
     indptr, indices, data = csr
     out = Binned(
@@ -189,7 +185,7 @@ def bin_rows(
     )
     _bin_rows(
         indptr, indices, data, gene_of, group, chosen, cell, gene_words, how.n_bins - 1, how.ties == "random",
-        np.uint64(how.seed), how.edges, total, float(how.target_sum), how.log1p,
+        np.uint64(how.seed), how.edges, np.empty(0, np.float32) if values is None else values,
         out.indptr, out.genes, out.bins, out.tie_var,
     )  # fmt: skip
     n = out.indptr[-1]

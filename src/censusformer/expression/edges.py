@@ -9,39 +9,37 @@ tells where each wanted rank lies; a second counts the lower 16 bits there.
 import numba
 import numpy as np
 
-from censusformer.expression.normalize import normalised
-
 LOW = 2**16
 
 
 @numba.njit(cache=True, nogil=True)
-def _fill(indptr, indices, data, gene_of, group, chosen, total, target_sum, log1p, out):
+def _fill(indptr, indices, values, gene_of, group, chosen, out):
     n = 0
     for i in range(len(indptr) - 1):
         if group[i] < 0:
             continue
         for j in range(indptr[i], indptr[i + 1]):
             gene = gene_of[indices[j]]
-            if gene >= 0 and chosen[group[i], gene] and data[j]:
-                out[n] = normalised(np.int64(data[j]), total[i], target_sum, log1p)
+            if gene >= 0 and chosen[group[i], gene] and values[j] > 0:
+                out[n] = values[j]
                 n += 1
     return n
 
 
-def normalised_values(
-    csr: tuple[np.ndarray, np.ndarray, np.ndarray],
-    gene_of: np.ndarray,
-    group: np.ndarray,
-    chosen: np.ndarray,
-    *,
-    total: np.ndarray,
-    target_sum: float,
-    log1p: bool,
+def chosen_values(
+    csr: tuple[np.ndarray, np.ndarray, np.ndarray], gene_of: np.ndarray, group: np.ndarray, chosen: np.ndarray
 ) -> np.ndarray:
-    """Normalised values of each row's chosen genes, float32 (n_values,); arguments as in `binning.bin_rows`."""
+    """Values over 0 of each row's chosen genes, float32 (n_values,).
+
+    Parameters
+    ----------
+    csr
+        indptr (int64, from 0), indices, normalised values.
+    gene_of, group, chosen
+        As in `binning.bin_rows`.
+    """
     out = np.empty(len(csr[2]), np.float32)
-    n = _fill(*csr, gene_of, group, chosen, total, float(target_sum), log1p, out)
-    return out[:n]
+    return out[: _fill(*csr, gene_of, group, chosen, out)]
 
 
 def count_upper(values: np.ndarray, counts: np.ndarray) -> None:

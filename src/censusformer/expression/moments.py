@@ -9,8 +9,6 @@ they add to the arrays given last. Explicit zeros count as zeros.
 import numba
 import numpy as np
 
-from censusformer.expression.normalize import normalised
-
 kernel = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 
@@ -38,9 +36,9 @@ def add_cell_counts(indptr, indices, data, gene_of, is_mito, n_counts, n_genes, 
 
 @kernel
 def add_moments(indptr, indices, data, gene_of, group, moments):
-    """Add counts and their squares to float64 `moments` (n_groups, n_genes, 2): exact, as integers below 2**53.
+    """Add values and their squares to float64 `moments` (n_groups, n_genes, 2): exact for counts (up to 2**53).
 
-    `group` (int32, one a row) is the row's sample, -1 for a row to leave out.
+    `data` may be normalised values, too. `group` (int32, one a row) is the row's sample, -1 for a row to leave out.
     """
     for i in range(len(indptr) - 1):
         if group[i] < 0:
@@ -50,21 +48,6 @@ def add_moments(indptr, indices, data, gene_of, group, moments):
             gene = gene_of[indices[j]]
             if gene >= 0:
                 value = np.float64(data[j])
-                sums[gene, 0] += value
-                sums[gene, 1] += value * value
-
-
-@kernel
-def add_normalised_moments(indptr, indices, data, gene_of, group, total, target_sum, log1p, moments):
-    """As `add_moments`, of the normalised values; `total` (int64, one a row) are the cells' counts."""
-    for i in range(len(indptr) - 1):
-        if group[i] < 0:
-            continue
-        sums = moments[group[i]]
-        for j in range(indptr[i], indptr[i + 1]):
-            gene = gene_of[indices[j]]
-            if gene >= 0 and data[j]:
-                value = normalised(np.int64(data[j]), total[i], target_sum, log1p)
                 sums[gene, 0] += value
                 sums[gene, 1] += value * value
 

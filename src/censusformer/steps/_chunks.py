@@ -71,10 +71,11 @@ class Chunk:
             if ends != (0, len(x["data"])) or len(x["data"]) != len(x["indices"]):
                 raise ValueError("X/indptr does not fit X/data")
 
-    @property
-    def n_values(self) -> int:
-        """Number of stored values."""
-        return int(self._indptr[-1])
+    @cached_property
+    def n_bytes(self) -> int:
+        """What all values and their columns take in memory."""
+        with self._readable():
+            return sum(self._file[name].size * self._file[name].dtype.itemsize for name in ("X/data", "X/indices"))
 
     @cached_property
     def feature_id(self) -> np.ndarray:

@@ -2,14 +2,17 @@
 
 import argparse
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from censusformer.errors import InputError
 from censusformer.expression.binning import Binned, Binning, bin_rows
+from censusformer.expression.normalize import normalised
 from censusformer.hashing import to_hex
-from censusformer.steps._chunks import Chunk, open_chunk
+from censusformer.steps._chunks import Chunk, Rows, open_chunk
 from censusformer.steps._genes import Genes
 from censusformer.steps._h5ad import UNKNOWN, Labels, write_chunk
 from censusformer.steps._options import add_normalize_arguments
@@ -50,13 +53,19 @@ def settings(args: argparse.Namespace) -> Binning:
         ties=args.binning_ties,
         seed=args.binning_seed,
         edges=edges,
-        target_sum=args.normalize_target_sum,
-        log1p=args.normalize_log1p == "true",
     )
 
 
-def bin_chunk(chunk: Chunk, genes: Genes, selection: Selection, how: Binning) -> Binned:
+def bin_chunk(
+    chunk: Chunk, genes: Genes, selection: Selection, how: Binning, normalize: Callable[..., np.ndarray]
+) -> Binned:
     """Bin all rows of a chunk, block by block; dropped cells are empty rows."""
+
+    def values(rows: Rows) -> np.ndarray | None:
+        if not len(how.edges):
+            return None
+        return normalize(rows.indptr, rows.data, selection.total[rows.slice]).astype(np.float32)
+
     gene_of = genes.of_columns(chunk)
     parts = [
         bin_rows(
@@ -66,8 +75,8 @@ def bin_chunk(chunk: Chunk, genes: Genes, selection: Selection, how: Binning) ->
             selection.chosen,
             cell=chunk.cell[rows.slice],
             gene_words=genes.words,
-            total=selection.total[rows.slice],
             how=how,
+            values=values(rows),
         )
         for rows in chunk.rows()
     ]
@@ -83,9 +92,11 @@ def bin_chunk(chunk: Chunk, genes: Genes, selection: Selection, how: Binning) ->
 def run(args: argparse.Namespace) -> None:
     """Bin the expression of a chunk's kept cells."""
     how, genes = settings(args), Genes.read(args.genes)
+    log1p = args.normalize_log1p == "true"
+    normalize = partial(normalised, target_sum=args.normalize_target_sum, log1p=log1p)
     with open_chunk(args.chunk) as chunk:
         selection = read_selection(chunk, genes, args.hvg, args.cells, args.shared_hvg)
-        binned = bin_chunk(chunk, genes, selection, how)
+        binned = bin_chunk(chunk, genes, selection, how, normalize)
         kept = np.flatnonzero(selection.group >= 0)
         labels = {name: chunk.labels(name, UNKNOWN) for name in ("sample", "dataset_id", "cell_type")}
         names = to_hex(chunk.cell[kept])

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from censusformer.errors import InputError
 from censusformer.expression import edges
+from censusformer.expression.normalize import normalised
 from censusformer.steps._chunks import open_chunk
 from censusformer.steps._genes import Genes
 from censusformer.steps._options import add_normalize_arguments
@@ -43,15 +44,9 @@ def values(args: argparse.Namespace, genes: Genes) -> Iterator[np.ndarray]:
             gene_of = genes.of_columns(chunk)
             selection = read_selection(chunk, genes, hvg, cells, args.shared_hvg)
             for rows in chunk.rows():
-                yield edges.normalised_values(
-                    (rows.indptr, rows.indices, rows.data),
-                    gene_of,
-                    selection.group[rows.slice],
-                    selection.chosen,
-                    total=selection.total[rows.slice],
-                    target_sum=args.normalize_target_sum,
-                    log1p=log1p,
-                )
+                total, group = selection.total[rows.slice], selection.group[rows.slice]
+                found = normalised(rows.indptr, rows.data, total, target_sum=args.normalize_target_sum, log1p=log1p)
+                yield edges.chosen_values((rows.indptr, rows.indices, found), gene_of, group, selection.chosen)
 
 
 def run(args: argparse.Namespace) -> None:

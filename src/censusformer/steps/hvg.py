@@ -7,14 +7,16 @@ each gene that a sample selected. Two passes over the chunk serve all its sample
 import argparse
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from censusformer.expression import hvg, moments
+from censusformer.expression.normalize import normalised
 from censusformer.steps._chunks import Chunk, Rows, open_chunk
 from censusformer.steps._genes import Genes
 from censusformer.steps._h5ad import UNKNOWN, Labels
@@ -22,7 +24,7 @@ from censusformer.steps._options import add_normalize_arguments
 from censusformer.steps._tables import write_table
 
 logger = logging.getLogger("censusformer")
-IN_MEMORY = 60_000_000  # values of a chunk: 240 MB
+IN_MEMORY = 256 * 2**20  # bytes of a chunk that is not read a second time
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +77,7 @@ class Passes:
 
     def __init__(self, chunk: Chunk, gene_of: np.ndarray, group: np.ndarray) -> None:
         self.chunk, self.gene_of, self.group = chunk, gene_of, group
-        self._rows = list(chunk.rows()) if chunk.n_values <= IN_MEMORY else None
+        self._rows = list(chunk.rows()) if chunk.n_bytes <= IN_MEMORY else None
 
     def blocks(self) -> Iterator[tuple[Rows, tuple[np.ndarray, ...]]]:
         """Each block of rows, and what every kernel starts with."""
@@ -84,7 +86,7 @@ class Passes:
 
 
 def first_pass(
-    job: Passes, genes: Genes, sums: np.ndarray, *, min_genes: int, normalize: tuple[float, bool] | None
+    job: Passes, genes: Genes, sums: np.ndarray, *, min_genes: int, normalize: Callable[..., np.ndarray] | None
 ) -> Quality:
     """Count cells' quality, drop poor cells from `job.group`, and add the others' moments to `sums`."""
     is_mito = np.array([name.upper().startswith("MT-") for name in genes.feature_name], bool)
@@ -93,10 +95,8 @@ def first_pass(
         one = quality.take(rows.slice)
         moments.add_cell_counts(*block[:4], is_mito, one.n_counts, one.n_genes, one.n_mito)
         job.group[rows.slice][one.n_genes < min_genes] = -1
-        if normalize is None:
-            moments.add_moments(*block, sums)
-        else:
-            moments.add_normalised_moments(*block, one.n_counts, *normalize, sums)
+        values = rows.data if normalize is None else normalize(rows.indptr, rows.data, one.n_counts)
+        moments.add_moments(*block[:2], values, *block[3:], sums)
     return quality
 
 
@@ -199,7 +199,7 @@ def run(args: argparse.Namespace) -> None:
         by_counts = args.hvg_flavor in hvg.COUNT_FLAVORS
         # seurat takes logarithms later, of the means: its moments are those of the values themselves
         log1p = args.normalize_log1p == "true" and args.hvg_flavor != "seurat"
-        normalize = None if by_counts else (args.normalize_target_sum, log1p)
+        normalize = None if by_counts else partial(normalised, target_sum=args.normalize_target_sum, log1p=log1p)
         quality = first_pass(job, genes, sums, min_genes=args.filter_min_genes_per_cell, normalize=normalize)
         n_cells = np.bincount(job.group[job.group >= 0], minlength=len(sample.names))
         expressed = sums[:, :, 0] > 0
