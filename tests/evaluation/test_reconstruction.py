@@ -86,8 +86,8 @@ def test_one_kind_of_data_set_has_no_rows_over_both():
     assert [seen for seen, _ in labels.groups()] == [True]
 
 
-def test_summary_says_who_wins(frame):
-    found = summary(frame, "test")
+def test_summary_says_who_wins(frame, parts):
+    found = summary(frame, "test", parts[1])
     json.dumps(found, allow_nan=False)
     assert found["gep"]["beats_all"]
     assert not found["gepc"]["beats_all"]
@@ -99,3 +99,21 @@ def test_summary_says_who_wins(frame):
     assert found["gep"]["tie_floor"] == pytest.approx(3)
     base = found["gep"]["baselines"]["gene_mean"]["mse"]
     assert found["gep"]["model"]["reducible_removed"] == pytest.approx((base - 4) / (base - 3))
+
+
+def test_a_difference_is_drawn_on_the_same_samples(frame, parts):
+    """The noise that model and baseline share cancels: theirs is narrower than either's own interval."""
+    labels, measured, masked = parts
+    shared = []
+    for cells, part in zip(masked, measured, strict=True):
+        effect = np.random.default_rng(9).normal(0, 15, 12)[labels.sample[cells.target_cell]]
+        predictions = {(None, name): cells.target + effect + 1 for name in BASELINES}
+        predictions |= {(head, "model"): cells.target + effect for head in HEADS}
+        shared.append(measure(cells, labels, predictions, part.mask_ratio))
+    found = summary(table("test", shared, labels.groups()), "test", shared)["gep"]
+    other = found["baselines"]["ridge"]
+    assert other["low"] <= other["difference"] <= other["high"]
+    assert other["high"] - other["low"] < 0.3 * (found["model"]["high"] - found["model"]["low"])
+    gepc = summary(frame, "test", measured)["gepc"]["baselines"]["ridge"]
+    assert gepc["high"] < 0
+    assert not gepc["beats"]

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -155,6 +156,17 @@ def test_another_vocabulary_is_refused(run, tmp_path, capsys):
     message = capsys.readouterr().err
     assert "best_model.pt" in message
     assert str(tmp_path / "vocab.json") in message
+
+
+def test_other_bins_are_refused(run, tmp_path, capsys):
+    for name in ("vocab.json", "samples.parquet", "run"):
+        (tmp_path / name).symlink_to(run / name)
+    for name in SPLITS:
+        cells, meta = read_shard(run / f"shards/{name}/a.parquet")
+        write_shard(tmp_path / f"shards/{name}/a.parquet", cells, replace(meta, n_bins=52))
+    manifest(tmp_path)
+    evaluate(tmp_path, tmp_path / "out", code=2)
+    assert "binning.n_bins" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from censusformer.evaluation.scores import (
     METRICS,
     counted,
     interval,
+    mse,
+    quantiles,
     resample,
     spearman_gene,
     sums_by_sample,
@@ -22,7 +24,8 @@ HEADS = ("gep", "gepc")
 BASELINES = ("constant", "gene_mean", "gene_mean_shift", "gene_dataset_mean", "ridge")
 COLUMNS = ("split", "seen_dataset", "mask_ratio", "head", "predictor", "metric", "value", "low", "high", "n")
 
-Predictions = Mapping[tuple[str | None, str], np.ndarray]  # (head, predictor): (M,); head None: the same for both
+Key = tuple[str | None, str]  # head and predictor; head None: the same for both
+Predictions = Mapping[Key, np.ndarray]  # (M,) each
 Score = tuple[str, str, float, float, float, int]  # predictor, metric, value, low, high, n
 Groups = Sequence[tuple[bool | None, np.ndarray]]  # seen_dataset and the samples that count, bool (n_samples,)
 
@@ -68,7 +71,7 @@ class Measured:
     """
 
     mask_ratio: float
-    sums: dict[tuple[str | None, str], np.ndarray]
+    sums: dict[Key, np.ndarray]
     by_gene: dict[tuple[str | None, str, bool | None], tuple[float, int]]
 
 
@@ -98,16 +101,20 @@ def table(split: str, measured: Sequence[Measured], groups: Groups) -> pd.DataFr
     Rows with mask_ratio null are over all ratios, those with seen_dataset null over seen and unseen data sets: each
     masked position counts alike. `spearman_gene` has no rows over all ratios.
     """
-    over_all = {key: np.sum([part.sums[key] for part in measured], axis=0) for key in measured[0].sums}
     rows = []
     for seen, chosen in groups:
-        for part in [*measured, Measured(float("nan"), over_all, {})]:
+        for part in [*measured, Measured(float("nan"), _over_all(measured), {})]:
             for (head, predictor), sums in part.sums.items():
                 scores = [*_scores(sums[chosen], predictor), *_by_gene(part, head, predictor, seen)]
                 heads = [head] if head else HEADS
                 rows += [(split, seen, part.mask_ratio, name, *score) for name in heads for score in scores]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.astype({"seen_dataset": "boolean", "n": "int64"})
+
+
+def _over_all(measured: Sequence[Measured]) -> dict[Key, np.ndarray]:
+    """Add the sums of all mask ratios up."""
+    return {key: np.sum([part.sums[key] for part in measured], axis=0) for key in measured[0].sums}
 
 
 def _scores(sums: np.ndarray, predictor: str) -> Iterator[Score]:
@@ -126,28 +133,36 @@ def _by_gene(part: Measured, head: str | None, predictor: str, seen: bool | None
     return [(predictor, "spearman_gene", value, float("nan"), float("nan"), n)]
 
 
-def summary(frame: pd.DataFrame, split: str) -> dict[str, Any]:
+def summary(frame: pd.DataFrame, split: str, measured: Sequence[Measured]) -> dict[str, Any]:
     """Say for each head whether the model's error is below each baseline's, over all ratios and data sets of a split.
+
+    Parameters
+    ----------
+    frame, split, measured
+        What `table` gives, and for which split and scores.
 
     Returns
     -------
     By head: `model` (mse, low, high, spearman_cell, reducible_removed), `tie_floor`, `n`, `beats_all`, and by baseline
-    `mse`, `difference` (the baseline's error less the model's, bins²), `relative` (that over the baseline's) and
-    `beats`.
+    `mse`, `difference` (the baseline's error less the model's, bins²) with `low` and `high` (both on the same drawn
+    samples), `relative` (the difference over the baseline's error) and `beats`. Null stands for what is not defined.
     """
     rows = frame[(frame["split"] == split) & frame["mask_ratio"].isna()]
     if rows["seen_dataset"].isna().any():
         rows = rows[rows["seen_dataset"].isna()]
-    return {head: _head_summary(rows[rows["head"] == head].set_index(["predictor", "metric"])) for head in HEADS}
+    resampled = {key: resample(sums) for key, sums in _over_all(measured).items()}
+    return {
+        head: _head_summary(rows[rows["head"] == head].set_index(["predictor", "metric"]), head, resampled)
+        for head in HEADS
+    }
 
 
-def _head_summary(rows: pd.DataFrame) -> dict[str, Any]:
+def _head_summary(rows: pd.DataFrame, head: str, resampled: Mapping[Key, np.ndarray]) -> dict[str, Any]:
     model = rows.loc[("model", "mse")]
-    error = float(model["value"])
-    others = {name: float(rows.loc[(name, "mse"), "value"]) for name in BASELINES}
+    baselines = {name: _duel(rows, head, name, resampled) for name in BASELINES}
     return {
         "model": {
-            "mse": error,
+            "mse": float(model["value"]),
             "low": _number(model["low"]),
             "high": _number(model["high"]),
             "spearman_cell": _number(rows.loc[("model", "spearman_cell"), "value"]),
@@ -155,11 +170,22 @@ def _head_summary(rows: pd.DataFrame) -> dict[str, Any]:
         },
         "tie_floor": float(rows.loc[("tie_floor", "mse"), "value"]),
         "n": int(model["n"]),
-        "beats_all": all(error < other for other in others.values()),
-        "baselines": {
-            name: {"mse": other, "difference": other - error, "relative": 1 - error / other, "beats": error < other}
-            for name, other in others.items()
-        },
+        "beats_all": all(other["beats"] for other in baselines.values()),
+        "baselines": baselines,
+    }
+
+
+def _duel(rows: pd.DataFrame, head: str, baseline: str, resampled: Mapping[Key, np.ndarray]) -> dict[str, Any]:
+    error, other = (float(rows.loc[(name, "mse"), "value"]) for name in ("model", baseline))
+    pair = resampled[None, baseline], resampled[head, "model"]
+    low, high = quantiles(mse(pair[0]) - mse(pair[1]))
+    return {
+        "mse": other,
+        "difference": other - error,
+        "low": _number(low),
+        "high": _number(high),
+        "relative": 1 - error / other,
+        "beats": error < other,
     }
 
 

@@ -182,6 +182,11 @@ def _times(n: int) -> np.ndarray:
 
 def interval(resampled: np.ndarray, metric: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float]:
     """95 % percentile interval of a metric over what `resample` gives; NaN where it gives nothing."""
-    values = metric(resampled)
+    return quantiles(metric(resampled))
+
+
+def quantiles(values: np.ndarray) -> tuple[float, float]:
+    """Return the 2.5 % and 97.5 % quantiles of what is not NaN; NaN where nothing is left."""
     values = values[~np.isnan(values)]
-    return tuple(np.percentile(values, [2.5, 97.5]).tolist()) if len(values) else (float("nan"), float("nan"))
+    low, high = np.percentile(values, [2.5, 97.5]).tolist() if len(values) else (float("nan"), float("nan"))
+    return low, high

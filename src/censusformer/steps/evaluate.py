@@ -7,7 +7,7 @@ Reads `best_model.pt`, `shards.json` and the shards that it lists, `vocab.json` 
 import argparse
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from censusformer.files import atomic
 from censusformer.hashing import draw, uniform, word
 from censusformer.tokens.cells import Cells
 from censusformer.tokens.masking import evaluation_mask
-from censusformer.tokens.shards import read_split
+from censusformer.tokens.shards import read_manifest, read_split
 from censusformer.tokens.vocabulary import Vocabulary
 
 logger = logging.getLogger("censusformer")
@@ -94,20 +94,33 @@ def run(args: argparse.Namespace) -> None:
     vocabulary = Vocabulary.read(args.vocab)
     predict, about = _load(args, vocabulary)
     data = _read_data(args, vocabulary)
+    _refuse_other_bins(args, about)
     labels = {name: _labels(cells, _training_datasets(args.samples)) for name, cells in data.splits.items()}
-    first = data.masked(data.train, args.evaluate_ratios[0])
-    means = baselines.fit_means(first, vocabulary.n_genes, len(data.dataset_number))
+    measured, chosen = _measure(data, labels, predict, args.evaluate_ratios, args.evaluate_ridge_components)
+    parts = [table(name, measured[name], labels[name].groups()) for name in data.splits]
+    frame = pd.concat(parts, ignore_index=True)
+    splits = {name: {**_counts(cells), **summary(frame, name, measured[name])} for name, cells in data.splits.items()}
+    cells = {"means": len(data.train), "shift_and_ridge": len(data.fitted)}
+    about = {"model": about, "ratios": args.evaluate_ratios, "chosen": chosen, "cells": cells}
+    _write(args.out, frame, {**about, "headline": "test" if "test" in splits else "valid", "splits": splits})
+
+
+def _measure(
+    data: Data, labels: dict[str, Labels], predict: Predict, ratios: Sequence[float], components: int
+) -> tuple[dict[str, list[Measured]], dict[str, dict[str, float | None]]]:
+    """Score model and baselines for each split and ratio; also the strengths that training cells chose."""
+    everything = data.masked(data.train, ratios[0])  # the means take all tokens, masked or not
+    means = baselines.fit_means(everything, data.vocabulary.n_genes, len(data.dataset_number))
     measured: dict[str, list[Measured]] = {name: [] for name in data.splits}
     chosen = {}
-    for ratio in args.evaluate_ratios:
-        predictors, chosen[str(ratio)] = _fit(data, means, ratio, args.evaluate_ridge_components)
+    for ratio in ratios:
+        predictors, chosen[str(ratio)] = _fit(data, means, ratio, components)
         for name, cells in data.splits.items():
             masked = data.masked(cells, ratio)
             predictions = {(None, key): function(masked) for key, function in predictors.items()}
-            predictions[("gep", "model")], predictions[("gepc", "model")] = predict(cells, masked.mask)
+            predictions["gep", "model"], predictions["gepc", "model"] = predict(cells, masked.mask)
             measured[name].append(measure(masked, labels[name], predictions, ratio))
-    parts = [table(name, measured[name], labels[name].groups()) for name in data.splits]
-    _write(args, pd.concat(parts, ignore_index=True), data, {"model": about, "chosen": chosen})
+    return measured, chosen
 
 
 def _check_settings(args: argparse.Namespace) -> None:
@@ -121,9 +134,9 @@ def _check_settings(args: argparse.Namespace) -> None:
 
 def _load(args: argparse.Namespace, vocabulary: Vocabulary) -> tuple[Predict, dict[str, Any]]:
     """Load the model; what it predicts (GEP and GEPC at masked positions), and what its file says of itself."""
-    import torch  # noqa: PLC0415: takes seconds to import, and `--help` does without
+    import torch  # noqa: PLC0415 - takes seconds to import, and `--help` does without
 
-    from censusformer.training import load_model, predict_masked  # noqa: PLC0415: imports torch
+    from censusformer.training import load_model, predict_masked  # noqa: PLC0415 - imports torch
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -155,6 +168,15 @@ def _read_data(args: argparse.Namespace, vocabulary: Vocabulary) -> Data:
     used = np.unique(train.dataset_id.codes)
     numbers = {train.dataset_id.names[code]: i for i, code in enumerate(used.tolist())}
     return Data(train, fitted, splits, vocabulary, numbers)
+
+
+def _refuse_other_bins(args: argparse.Namespace, about: dict[str, Any]) -> None:
+    n_bins = read_manifest(args.shards)["n_bins"]
+    if n_bins != about["n_bins"]:
+        raise InputError(
+            f"{args.model} was trained on {about['n_bins']} bins, {args.shards} holds {n_bins} (binning.n_bins): "
+            "evaluate it on the shards that it was trained on"
+        )
 
 
 def _training_datasets(samples: Path) -> set[str]:
@@ -191,21 +213,13 @@ def _fit(
     return predictors, {"ridge_strength": ridge.strength, "shift_shrinkage": None if none else shrinkage}
 
 
-def _write(args: argparse.Namespace, frame: pd.DataFrame, data: Data, about: dict[str, Any]) -> None:
+def _write(out: Path, frame: pd.DataFrame, found: dict[str, Any]) -> None:
     """Write the table, and what the first sentence of a report needs of it."""
-    splits = {name: {**_counts(cells), **summary(frame, name)} for name, cells in data.splits.items()}
-    content = {
-        **about,
-        "ratios": args.evaluate_ratios,
-        "cells": {"means": len(data.train), "shift_and_ridge": len(data.fitted)},
-        "headline": "test" if "test" in splits else "valid",
-        "splits": splits,
-    }
-    with atomic(args.out / "reconstruction.parquet") as temporary:
+    with atomic(out / "reconstruction.parquet") as temporary:
         frame.to_parquet(temporary, index=False, compression="zstd")
-    with atomic(args.out / "summary.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    for name, split in splits.items():
+    with atomic(out / "summary.json") as temporary:
+        temporary.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
+    for name, split in found["splits"].items():
         for head in HEADS:
             others = ", ".join(f"{key} {value['mse']:.1f}" for key, value in split[head]["baselines"].items())
             logger.info("%s %s: model %.1f; %s; floor of the ties %.1f",
