@@ -64,8 +64,8 @@ def test_long_names_lose_their_middle():
 
 
 def test_splits_without_cells_are_left_out():
-    empty = SplitTokens(0, 0, np.empty(0, np.int64), np.zeros(5, np.int64), float("nan"))
-    full = SplitTokens(2, 5, np.array([2, 3]), np.array([0, 2, 1, 1, 1]), 1.0)
+    empty = SplitTokens(0, 0, np.empty(0, np.int64), np.zeros(5, np.int64), np.zeros(3, np.int64), float("nan"))
+    full = SplitTokens(2, 5, np.array([2, 3]), np.array([0, 2, 1, 1, 1]), np.array([2, 2, 1]), 1.0)
     tokens = {"train": full, "valid": full, "test": empty}
     assert "held-out test" not in figures.tokens_a_cell(tokens)
     assert "held-out test" not in figures.bins(tokens)

@@ -21,6 +21,11 @@ BASELINES = {
     "ridge": 144.9,
 }
 MODEL = {"gep": 142.0, "gepc": 145.1}
+ARGS = {
+    "model": {"n_layers": 2, "d_model": 32},
+    "parameters": {"total": 231000},
+    "result": {"cells_per_second": 1250.4},
+}
 SETTINGS = "binning:\n  method: cell\ndataset: blood\nhvg:\n  n_top: 60\nrun: base\n"
 
 
@@ -63,7 +68,7 @@ def write_inputs(
     pd.DataFrame(genes).to_parquet(folder / "genes.parquet", index=False)
     write_shards(folder, cells, vocab)
     (folder / "provenance.json").write_text(json.dumps(provenance(samples)))
-    (folder / "args.json").write_text(json.dumps({"model": {"n_layers": 2, "d_model": 32}, "n_parameters": 231000}))
+    (folder / "args.json").write_text(json.dumps(ARGS))
     metrics().to_csv(folder / "metrics.csv", index=False)
     (folder / "evaluation").mkdir(exist_ok=True)
     reconstruction(model or MODEL, test=test, unseen=unseen).to_parquet(folder / "evaluation/reconstruction.parquet")

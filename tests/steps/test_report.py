@@ -11,6 +11,7 @@ import pytest
 from report_inputs import BASELINES, FLOOR, MODEL, write_inputs
 
 from censusformer.cli import main
+from censusformer.report.findings import NAMES
 
 VOID = {"meta", "link", "br", "img"}
 
@@ -22,7 +23,7 @@ class Page(HTMLParser):
         super().__init__()
         self.text, self.by_id, self.rows, self.attributes, self.tags = "", {}, {}, [], []
         self._open, self._section, self._cells = [], "first", None
-        self.feed(text)
+        self.feed(text.replace("\u00a0", " "))
 
     def handle_starttag(self, tag, attrs):
         given = dict(attrs)
@@ -89,7 +90,7 @@ def test_a_baseline_that_wins_is_named_and_by_how_much(page):
         "On held-out samples, the model beats every baseline with GEP; ridge regression beats the model with GEPC."
     )
     assert "GEPC: the error is 145.1, 0.1 % above ridge regression (144.9), the best baseline" in page.by_id["heads"]
-    assert page.row("first", "beside Ridge regression") == ["2.0 % lower", "0.1 % higher"]
+    assert page.row("first", "against ridge regression (144.9)") == ["2.0 % lower", "0.1 % higher"]
 
 
 @pytest.mark.parametrize(
@@ -108,11 +109,9 @@ def test_the_headline_follows_the_numbers(tmp_path, model, said):
 
 
 def test_the_first_table_gives_the_distance_from_every_baseline(page):
-    names = {"constant": "Constant", "gene_mean": "Mean of each gene", "gene_mean_shift": "Gene mean + cell's shift",
-             "gene_dataset_mean": "Gene mean of data set", "ridge": "Ridge regression"}  # fmt: skip
-    for baseline, name in names.items():
-        for head, said in zip(MODEL, page.row("first", f"beside {name}"), strict=True):
-            change = MODEL[head] / BASELINES[baseline] - 1
+    for baseline, error in BASELINES.items():
+        for head, said in zip(MODEL, page.row("first", f"against {NAMES[baseline]} ({error})"), strict=True):
+            change = MODEL[head] / error - 1
             assert said == f"{abs(change):.1%}".replace("%", " %") + (" lower" if change < 0 else " higher")
     removed = [(160.7 - error) / (160.7 - FLOOR) for error in MODEL.values()]
     expected = [f"{100 * share:.1f} %" for share in removed]
@@ -176,7 +175,7 @@ def test_provenance_and_settings_are_shown(page):
     assert "Blood of set-1" in page.by_id["provenance"]
     assert ("a", "href", "https://doi.org/10.1000/xyz") in page.attributes
     assert "n_top: 60" in page.by_id["config"]
-    assert json.loads(page.by_id["args"])["n_parameters"] == 231000
+    assert json.loads(page.by_id["args"])["parameters"]["total"] == 231000
 
 
 def test_the_loss_curves_stand_beside_the_baselines_of_the_validation_cells(page):

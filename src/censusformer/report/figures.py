@@ -82,9 +82,10 @@ def loss(metrics: pd.DataFrame, lines: dict[str, float], head: str) -> Markup:
             ends[label] = (curve["mse"].iloc[-1], COLOURS[colour])
     top = 1.08 * max([value for value, _ in ends.values()])
     last = float(rows["at"].max())
-    axes.set(xlim=(0, last), ylim=(0, top), xlabel="epoch", ylabel=f"{HEAD_NAMES[head]} error (bins²)")
+    low = 0.8 * min(value for value, _ in ends.values())
+    axes.set(xlim=(0, last), ylim=(low, top), xlabel="epoch", ylabel=f"{HEAD_NAMES[head]} error (bins²)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _label_ends(axes, ends, last, top / 20)
+    _label_ends(axes, ends, last, (top - low) / 20)
     return to_svg(figure, f"loss-{head}", f"{HEAD_NAMES[head]} loss by epoch beside the baselines")
 
 
@@ -286,6 +287,25 @@ def samples_a_gene(n_samples: np.ndarray, most: int) -> Markup:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_formatter(_THOUSANDS)
     return to_svg(figure, "samples-a-gene", "Number of samples that selected each gene")
+
+
+@mpl.rc_context(STYLE)
+def cells_a_gene(n_cells: np.ndarray) -> Markup:
+    """In how many training cells the genes stand as tokens; genes that are in none are left out.
+
+    Parameters
+    ----------
+    n_cells
+        int (genes,).
+    """
+    figure, axes = new_axes(3.1)
+    seen = n_cells[n_cells > 0]
+    axes.hist(seen, np.geomspace(1, max(10, seen.max()) * 1.001, 31) - 1e-9, color=COLOURS["train"], rwidth=0.9)
+    axes.set(xscale="log", xlabel="training cells that show the gene as a token", ylabel="genes")
+    axes.xaxis.set_major_formatter(_THOUSANDS)
+    axes.yaxis.set_major_formatter(_THOUSANDS)
+    axes.tick_params(which="both", length=0)
+    return to_svg(figure, "cells-a-gene", "Number of training cells that show each gene")
 
 
 @mpl.rc_context(STYLE)

@@ -134,8 +134,8 @@ def _distance(duel: Duel) -> str:
 
 
 def percent(share: float) -> str:
-    """Write a share as a percentage with one digit, `< 0.1 %` where it would read as nothing."""
-    return "< 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
+    """Write a share as a percentage, `< 0.1 %` where it would read as nothing; no line breaks inside."""
+    return "<\u00a00.1\u00a0%" if 0 < share < 0.0005 else f"{100 * share:.1f}\u00a0%"
 
 
 def count(n: int, one: str, many: str | None = None) -> str:

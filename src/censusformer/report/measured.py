@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from censusformer.report import tables
-from censusformer.report.findings import HEAD_NAMES, LABELS, Duel, count, duration, percent
+from censusformer.report.findings import HEAD_NAMES, LABELS, NAMES, Duel, count, duration, percent
 from censusformer.report.run import Run, find
 from censusformer.report.shown import Cell, Row, Table, row, table
 from censusformer.report.tables import BASELINES, HEADS
@@ -20,7 +20,7 @@ METRICS = {
 def trained(run: Run) -> str:
     """What was trained on what, in two sentences."""
     train, test = (run.samples[run.samples["status"] == status] for status in ("train", "test"))
-    size = find(run.args, "n_parameters")
+    size = find(run.args, "total")
     size = f" and {size:,} parameters" if isinstance(size, int) else ""
     layers, width = find(run.args, "n_layers"), find(run.args, "d_model")
     model = f"A transformer of {layers} layers of width {width}{size}" if layers and width else "A transformer"
@@ -46,10 +46,10 @@ def duel_table(found: list[Duel]) -> Table:
     by_key = {(duel.baseline, duel.head): duel for duel in found}
     first = {duel.head: duel for duel in found}
     rows = [row("Model's error", *(f"{first[head].model:.1f}" for head in heads), kind="model")]
-    rows += [
-        row(f"beside {LABELS[baseline]}", *(_duel_cell(by_key.get((baseline, head))) for head in heads))
-        for baseline in sorted({duel.baseline for duel in found}, key=BASELINES.index)
-    ]
+    for baseline in sorted({duel.baseline for duel in found}, key=BASELINES.index):
+        here = [by_key.get((baseline, head)) for head in heads]
+        errors = {f"{duel.other:.1f}" for duel in here if duel is not None}
+        rows.append(row(f"against {NAMES[baseline]} ({' and '.join(sorted(errors))})", *map(_duel_cell, here)))
     mean = [by_key.get(("gene_mean", head)) for head in heads]
     if all(duel is not None and np.isfinite(duel.floor) for duel in mean):
         rows.append(row("Reducible error of the gene mean removed", *(percent(duel.removed) for duel in mean)))
@@ -87,9 +87,9 @@ def error_table(wide: pd.DataFrame) -> Table:
     """Errors with a row for each predictor and a column for each mask ratio; the best of a column is marked."""
     predictors = wide.index.get_level_values("predictor")
     best = wide[predictors != "tie_floor"].min()
-    names = ["all ratios" if np.isinf(ratio) else f"{100 * ratio:g}\u00a0%\u00a0hidden" for ratio in wide.columns]
+    names = ["all" if np.isinf(ratio) else f"{100 * ratio:g}\u00a0%" for ratio in wide.columns]
     rows = [_error_row(key, values, best) for key, values in wide.iterrows()]
-    return table([("Mean squared error (bins²)", "name"), *((name, "n") for name in names)], rows, shown=20)
+    return table([("Error (bins²) by hidden share", "name"), *((name, "n") for name in names)], rows, shown=20)
 
 
 def _error_row(key: tuple[str, str], values: pd.Series, best: pd.Series) -> Row:
@@ -147,7 +147,10 @@ def training(run: Run) -> str:
     )
     if len(fixed):
         text += f", against {fixed.iloc[0]:.1f} on fixed training cells"
-    return f"{text}. Training took {duration(float(run.metrics['seconds'].max()))}."
+    speed, device = find(run.args, "cells_per_second"), find(run.args, "device")
+    speed = f", {speed:,.0f} cells a second while training" if isinstance(speed, int | float) else ""
+    took = duration(float(run.metrics["seconds"].max()))
+    return f"{text}. Training took {took}{f' on {device}' if device else ''}{speed}."
 
 
 def epoch_table(metrics: pd.DataFrame) -> Table:

@@ -2,12 +2,13 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from censusformer.report import figures, measured, sections, tables
-from censusformer.report.findings import HEAD_NAMES, duels, head_sentences, headline, listed
+from censusformer.report.findings import HEAD_NAMES, duels, head_sentences, headline, listed, percent
 from censusformer.report.run import Run
 from censusformer.report.tables import BASELINES, HEADS
 
@@ -90,7 +91,7 @@ def _model_figures(run: Run) -> dict:
     return {
         "verdict": figures.verdict(wide[run.test_split], run.test_split),
         "ratios": [
-            (figures.by_ratio(table, split), f"{figures.SPLIT_NAMES[split].capitalize()} cells: error by hidden share.")
+            (figures.by_ratio(table, split), "Error by the share of genes hidden; numbers stand for the largest share.")
             for split, table in wide.items()
         ],
         "losses": [
@@ -118,10 +119,12 @@ def _data_figures(run: Run, qc: pd.DataFrame, overlap: dict) -> dict:
 
 
 def _overlap_figures(run: Run, overlap: dict) -> list[tuple[Markup, str]]:
-    n = run.hvg["sample"].nunique()
+    n, shown = run.hvg["sample"].nunique(), run.tokens["train"].genes
+    rare = f"{percent(np.mean(shown[shown > 0] < 10))} of these genes are in fewer than ten cells."
     found = [
         (figures.samples_a_gene(run.n_samples_of_gene, n), "How many genes one sample selected, how many two, …"),
-    ]  # fmt: skip
+        (figures.cells_a_gene(shown), f"How often each gene's embedding is trained in an epoch. {rare}"),
+    ]
     if len(overlap["values"]) < 2:
         return found
     return [

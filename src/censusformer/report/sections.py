@@ -173,15 +173,13 @@ def resources(run: Run) -> tuple[str, Table]:
     most = float(rules["seconds"].max()) if len(rules) else 0
     rows = (
         row(r.rule, int(r.jobs), duration(r.seconds), bar(r.seconds, most), duration(r.longest),
-            None if np.isnan(r.cpu) else duration(r.cpu), _round(r.memory))
+            None if np.isnan(r.cpu) else duration(r.cpu), _round(r.memory) or None)
         for r in rules.itertuples()
     )  # fmt: skip
     text = "Measured by Snakemake's benchmarks; jobs too short to be sampled show no memory."
     if len(rules):
         jobs, seconds = int(rules["jobs"].sum()), float(rules["seconds"].sum())
-        text = (
-            f"{count(jobs, 'job')} took {duration(seconds)} of wall time one after the other; side by side less. {text}"
-        )
+        text = f"{count(jobs, 'job')} took {duration(seconds)} of wall time if run one after the other. {text}"
     return text, table(columns, rows, shown=40)
 
 
@@ -190,10 +188,8 @@ def provenance(run: Run) -> str:
     census = run.provenance.get("census", {})
     release, uri = census.get("version"), census.get("uri")
     where = f"the CELLxGENE Census, release {release}" if release else f"the census at {uri or 'an unknown place'}"
-    licence = str(run.provenance.get("licence", "")).rstrip(".")
-    return (
-        f"Cells come from {where}. {licence + '. ' if licence else ''}Cite the data sets below when you use this model."
-    )
+    licence = str(run.provenance.get("licence") or "not recorded").rstrip(".")
+    return f"Cells come from {where}. Licence: {licence}. Cite the data sets below when you use this model."
 
 
 def record(run: Run) -> Table:
@@ -223,7 +219,7 @@ def datasets(run: Run) -> Table:
     cells, samples = chosen.groupby("dataset_id")["n_cells"].sum(), chosen["dataset_id"].value_counts()
     told = {item.get("dataset_id"): item for item in run.provenance.get("datasets", [])}
     columns = [("Data set", "name"), ("Samples", "n"), ("Cells", "n"), ("Collection", "name"), ("Publication", "name"),
-               ("Citation", "name"), ("Id", "name")]  # fmt: skip
+               ("Citation", "long"), ("Id", "name")]  # fmt: skip
     rows = []
     for key in sorted(cells.index, key=lambda key: (-cells[key], key)):
         item = told.get(key, {})

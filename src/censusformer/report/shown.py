@@ -33,7 +33,8 @@ class Table:
     head
         Column names.
     kinds
-        A CSS class for each column: `n` numbers, `name` text, `bars` a bar whose text is its length in per cent.
+        A CSS class for each column: `n` numbers, `name` text, `long` sentences, `bars` a bar whose text is its length
+        in per cent.
     rows
         At most `MOST` of `total`.
     shown

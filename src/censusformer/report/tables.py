@@ -32,6 +32,8 @@ class SplitTokens:
         int64 (k,): tokens of the k cells that were read for the figures, `<cls>` not counted.
     bins
         int64 (n_bins,): how often each bin stands in them.
+    genes
+        int64 (n_genes,): in how many of these cells each gene is a token.
     tie_var
         The variance that the draw among tied bins puts on a token, mean over those tokens, in bins squared.
     """
@@ -40,6 +42,7 @@ class SplitTokens:
     n_tokens: int
     lengths: np.ndarray
     bins: np.ndarray
+    genes: np.ndarray
     tie_var: float
 
 

@@ -40,7 +40,7 @@ def read_run(args: argparse.Namespace, settings: str) -> Run:
         hvg=frame(args.hvg, ("sample", "feature_id"), categories=True),
         cells=frame(args.cells, ("sample", "n_counts", "n_genes"), categories=True),
         n_split=count_splits(args.split),
-        tokens=read_tokens(args.shards, manifest, vocab.sha256),
+        tokens=read_tokens(args.shards, manifest, vocab),
         n_bins=manifest["n_bins"],
         max_length=manifest["max_length"],
         metrics=read_metrics(args.metrics),
@@ -97,24 +97,26 @@ def count_splits(paths: Sequence[Path]) -> dict[str, int]:
     return counts
 
 
-def read_tokens(shards: Path, manifest: Mapping, vocab_sha256: str) -> dict[str, SplitTokens]:
+def read_tokens(shards: Path, manifest: Mapping, vocab: Vocabulary) -> dict[str, SplitTokens]:
     """Tokens a cell and bins of each split: of all shards, or of some spread evenly where there are many tokens."""
-    if manifest["vocab_sha256"] != vocab_sha256:
+    if manifest["vocab_sha256"] != vocab.sha256:
         raise InputError(f"{shards} lists shards of another vocabulary than --vocab: run snakemake again")
-    return {split: _read_split(shards.parent, manifest, split) for split in SPLITS}
+    return {split: _read_split(shards.parent, manifest, split, vocab.n_genes) for split in SPLITS}
 
 
-def _read_split(folder: Path, manifest: Mapping, split: str) -> SplitTokens:
+def _read_split(folder: Path, manifest: Mapping, split: str, n_genes: int) -> SplitTokens:
     listed = manifest["splits"][split]["files"]
-    lengths, ties, bins = [np.empty(0, np.int64)], 0.0, np.zeros(manifest["n_bins"], np.int64)
+    lengths, ties = [np.empty(0, np.int64)], 0.0
+    bins, genes = np.zeros(manifest["n_bins"], np.int64), np.zeros(n_genes, np.int64)
     for file in _spread(listed):
         cells, _ = read_shard(folder / file["path"], manifest["vocab_sha256"])
         lengths.append(cells.lengths)
         bins += np.bincount(cells.values, minlength=len(bins))
+        genes += np.bincount(cells.genes, minlength=n_genes)
         ties += float(cells.tie_var.astype(np.float64) @ cells.lengths)
     total = int(bins.sum())
     n_cells, n_tokens = (sum(file[key] for file in listed) for key in ("rows", "tokens"))
-    return SplitTokens(n_cells, n_tokens, np.concatenate(lengths), bins, ties / total if total else np.nan)
+    return SplitTokens(n_cells, n_tokens, np.concatenate(lengths), bins, genes, ties / total if total else np.nan)
 
 
 def _spread(listed: Sequence[Mapping]) -> list[Mapping]:
