@@ -23,6 +23,7 @@ from censusformer.evaluation.reconstruction import HEADS, Labels, Measured, meas
 from censusformer.evaluation.ridge import fit_ridge
 from censusformer.files import atomic
 from censusformer.hashing import draw, uniform, word
+from censusformer.steps._tables import read_table
 from censusformer.tokens.cells import Cells
 from censusformer.tokens.masking import evaluation_mask
 from censusformer.tokens.shards import read_manifest, read_split
@@ -134,9 +135,9 @@ def _check_settings(args: argparse.Namespace) -> None:
 
 def _load(args: argparse.Namespace, vocabulary: Vocabulary) -> tuple[Predict, dict[str, Any]]:
     """Load the model; what it predicts (GEP and GEPC at masked positions), and what its file says of itself."""
-    import torch  # noqa: PLC0415 - takes seconds to import, and `--help` does without
+    import torch
 
-    from censusformer.training import load_model, predict_masked  # noqa: PLC0415 - imports torch
+    from censusformer.training import load_model, predict_masked
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -181,7 +182,7 @@ def _refuse_other_bins(args: argparse.Namespace, about: dict[str, Any]) -> None:
 
 def _training_datasets(samples: Path) -> set[str]:
     """Name the data sets that have training samples."""
-    frame = pd.read_parquet(samples, columns=["dataset_id", "status"])
+    frame = read_table(samples, ["dataset_id", "status"]).to_pandas()
     return set(frame.loc[frame["status"].astype(str) == "train", "dataset_id"].astype(str))
 
 
