@@ -98,6 +98,8 @@ def read_shard(path: str | Path, vocab: Vocabulary | str | None = None) -> tuple
         cells = _cells(table)
         intact = meta is None or _checksum(cells, meta) == checksum
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        if getattr(error, "errno", None) is not None:  # the disk's or the system's trouble, not the content's
+            raise
         raise InputError(f"{path} is damaged or no shard ({_first_line(error)}): {_AGAIN}") from error
     if meta is None:
         raise InputError(f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}: {_AGAIN}")
