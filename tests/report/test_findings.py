@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from censusformer.report.findings import count, duels, duration, head_sentences, headline, listed, percent
+from censusformer.report.findings import certainty, count, duels, duration, head_sentences, headline, listed, percent
 
 
 def plain(texts) -> list[str]:
@@ -12,12 +12,12 @@ def plain(texts) -> list[str]:
     return [text.replace("\u00a0", " ") for text in texts]
 
 
-def errors(model, baselines, floor=40.0, interval=(np.nan, np.nan)) -> pd.DataFrame:
+def errors(model, baselines, floor=40.0) -> pd.DataFrame:
     rows = []
     for head, error in model.items():
-        rows.append((head, "model", error, *interval))
-        rows += [(head, name, value, np.nan, np.nan) for name, value in {**baselines, "tie_floor": floor}.items()]
-    table = pd.DataFrame(rows, columns=["head", "predictor", "mse", "low", "high"])
+        rows.append((head, "model", error))
+        rows += [(head, name, value) for name, value in {**baselines, "tie_floor": floor}.items()]
+    table = pd.DataFrame(rows, columns=["head", "predictor", "mse"])
     return table.assign(mask_ratio=np.nan, n=10)
 
 
@@ -41,26 +41,28 @@ def errors(model, baselines, floor=40.0, interval=(np.nan, np.nan)) -> pd.DataFr
     ],
 )
 def test_the_headline_names_the_winner(gep, gepc, said):
-    found = duels(errors({"gep": gep, "gepc": gepc}, {"constant": 204.0, "ridge": 144.0}))
+    found = duels(errors({"gep": gep, "gepc": gepc}, {"constant": 204.0, "ridge": 144.0}), {})
     assert headline(found, "test") == f"On held-out samples, {said}."
     assert headline(found, "valid").startswith("On validation cells (no sample was held out), ")
 
 
 def test_the_distance_and_the_reducible_error():
-    (duel,) = duels(errors({"gep": 90.0}, {"ridge": 100.0}, floor=50.0))
+    (duel,) = duels(errors({"gep": 90.0}, {"ridge": 100.0}, floor=50.0), {})
     assert (duel.gain, duel.removed) == (pytest.approx(0.1), pytest.approx(0.2))
     (said,) = plain(head_sentences([duel]))
     assert said == "GEP: the error is 90.0, 10.0 % below ridge regression (100.0), the best baseline."
 
 
-def test_a_baseline_within_the_interval_is_called_so():
-    found = duels(errors({"gep": 99.0}, {"gene_mean": 120.0, "ridge": 100.0}, interval=(95.0, 103.0)))
+def test_a_difference_is_certain_where_its_interval_leaves_0_out():
+    table = errors({"gep": 99.0}, {"gene_mean": 120.0, "ridge": 100.0})
+    assert certainty(duels(table, {})).startswith("There are too few samples")
+    assert "leaves 0 out" in certainty(duels(table, {("gep", "gene_mean"): (10.0, 30.0)}))
+    found = duels(table, {("gep", "gene_mean"): (10.0, 30.0), ("gep", "ridge"): (-3.0, 5.0)})
+    assert [duel.uncertain for duel in found] == [False, True]
+    assert "holds 0" in certainty(found)
     (said,) = plain(head_sentences(found))
-    assert (
-        "99.0 (95 % interval 95.0 to 103.0), 1.0 % below ridge regression (100.0, within the interval), the best"
-        in said
-    )
-    assert said.endswith("and 17.5 % below the mean of each gene (120.0).")
+    assert "1.0 % below ridge regression (100.0; 95 % interval of the difference -3.0 to 5.0), the best" in said
+    assert said.endswith("17.5 % below the mean of each gene (120.0; 95 % interval of the difference 10.0 to 30.0).")
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ def write_inputs(
     metrics().to_csv(folder / "metrics.csv", index=False)
     (folder / "evaluation").mkdir(exist_ok=True)
     reconstruction(model or MODEL, test=test, unseen=unseen).to_parquet(folder / "evaluation/reconstruction.parquet")
+    (folder / "evaluation/summary.json").write_text(json.dumps({"splits": {}}))
     write_benchmarks(folder)
     return options(folder)
 

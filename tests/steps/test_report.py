@@ -3,7 +3,6 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -235,16 +234,18 @@ def test_one_sample_alone_is_enough(tmp_path):
     assert "not defined for one sample" in build(tmp_path, n_samples=1, test=False).by_id["hvg"]
 
 
-def test_intervals_of_the_evaluation_are_told(tmp_path):
+def test_a_difference_that_may_be_chance_is_called_uncertain(tmp_path, page):
+    assert "too few samples for intervals" in page.by_id["duels"]
     argv = write_inputs(tmp_path)
-    path = tmp_path / "evaluation/reconstruction.parquet"
-    table = pd.read_parquet(path)
-    pooled = table[table["mask_ratio"] == 0.5].assign(mask_ratio=np.nan)
-    pooled[["low", "high"]] = np.c_[pooled["value"] - 6, pooled["value"] + 6]
-    pd.concat([table, pooled]).to_parquet(path)
+    baselines = {"ridge": {"low": -1.5, "high": 7.25}, "gene_mean": {"low": 11, "high": 25}, "constant": {"low": None}}
+    splits = {"test": {"n_cells": 5, "gep": {"baselines": baselines}, "gepc": {"baselines": {}}}}
+    (tmp_path / "evaluation/summary.json").write_text(json.dumps({"splits": splits}))
     assert main(argv) == 0
-    said = Page((tmp_path / "report.html").read_text()).by_id["heads"]
-    assert "GEP: the error is 142.0 (95 % interval 136.0 to 148.0), 2.0 % below ridge regression" in said
+    page = Page((tmp_path / "report.html").read_text())
+    assert "2.0 % below ridge regression (144.9; 95 % interval of the difference -1.5 to 7.2)" in page.by_id["heads"]
+    assert page.row("first", "against ridge regression (144.9)") == ["2.0 % lower, uncertain", "0.1 % higher"]
+    assert page.row("first", "against the mean of each gene (160.7)")[0] == "11.6 % lower"
+    assert "holds 0" in page.by_id["duels"]
 
 
 @pytest.mark.parametrize(

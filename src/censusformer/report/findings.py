@@ -1,7 +1,7 @@
 """The sentences of the page, written from numbers: they say who wins, whoever it is."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -35,10 +35,10 @@ class Duel:
 
     Parameters
     ----------
-    low, high
-        The interval that the evaluation gives for the model's error; NaN where it gives none.
     floor
         The error that random ties alone put under any predictor; NaN where it is not known.
+    low, high
+        95 % interval of the baseline's error less the model's, over samples drawn anew; NaN where there is none.
     """
 
     head: str
@@ -65,29 +65,30 @@ class Duel:
         return (self.other - self.model) / (self.other - self.floor)
 
     @property
-    def close(self) -> bool:
-        """Whether the baseline's error lies within the interval of the model's."""
-        return self.low <= self.other <= self.high
+    def uncertain(self) -> bool:
+        """Whether other samples might turn the outcome round: the interval of the difference holds 0."""
+        return self.low <= 0 <= self.high
 
 
-def duels(table: pd.DataFrame) -> list[Duel]:
+def duels(table: pd.DataFrame, intervals: Mapping[tuple[str, str], tuple[float, float]]) -> list[Duel]:
     """Every baseline beside the model, by head, over all mask ratios.
 
     Parameters
     ----------
     table
         From `tables.errors`.
+    intervals
+        By head and baseline, the 95 % interval of the baseline's error less the model's, where there is one.
     """
     rows = table[table["mask_ratio"].isna()].set_index(["head", "predictor"])
     found = []
     for head in (head for head in HEADS if (head, "model") in rows.index):
-        model = rows.loc[(head, "model")]
+        model = float(rows.loc[(head, "model"), "mse"])
         floor = float(rows["mse"].get((head, "tie_floor"), float("nan")))
         for baseline in (name for name in BASELINES if (head, name) in rows.index):
             other = float(rows.loc[(head, baseline), "mse"])
-            values = (float(model[column]) for column in ("mse", "low", "high"))
-            mse, low, high = values
-            found.append(Duel(head, baseline, mse, other, floor, low, high))
+            interval = intervals.get((head, baseline), (math.nan, math.nan))
+            found.append(Duel(head, baseline, model, other, floor, *interval))
     return found
 
 
@@ -118,8 +119,7 @@ def head_sentences(found: Sequence[Duel]) -> list[str]:
 
 def _head_sentence(found: list[Duel]) -> str:
     best = min(found, key=lambda duel: duel.other)
-    interval = f" (95 % interval {best.low:.1f} to {best.high:.1f})" if math.isfinite(best.low) else ""
-    text = f"{HEAD_NAMES[best.head]}: the error is {best.model:.1f}{interval}, {_distance(best)}, the best baseline"
+    text = f"{HEAD_NAMES[best.head]}: the error is {best.model:.1f}, {_distance(best)}, the best baseline"
     mean = next((duel for duel in found if duel.baseline == "gene_mean"), best)
     also = "" if mean is best else f"{_distance(mean)}."
     if best.wins:
@@ -129,8 +129,17 @@ def _head_sentence(found: list[Duel]) -> str:
 
 def _distance(duel: Duel) -> str:
     word = "below" if duel.wins else "above"
-    close = ", within the interval" if duel.close else ""
-    return f"{percent(abs(duel.gain))} {word} {NAMES[duel.baseline]} ({duel.other:.1f}{close})"
+    interval = f"; 95 % interval of the difference {duel.low:.1f} to {duel.high:.1f}" if math.isfinite(duel.low) else ""
+    return f"{percent(abs(duel.gain))} {word} {NAMES[duel.baseline]} ({duel.other:.1f}{interval})"
+
+
+def certainty(found: Sequence[Duel]) -> str:
+    """What is known of how far chance could have decided."""
+    if not any(math.isfinite(duel.low) for duel in found):
+        return "There are too few samples for intervals: a small difference may be chance."
+    if any(duel.uncertain for duel in found):
+        return "Uncertain: the 95 % interval of the difference, over samples drawn anew, holds 0."
+    return "Each 95 % interval of a difference, over samples drawn anew, leaves 0 out."
 
 
 def percent(share: float) -> str:

@@ -59,7 +59,7 @@ def duel_table(found: list[Duel]) -> Table:
 def _duel_cell(duel: Duel | None) -> Cell | None:
     if duel is None:
         return None
-    word = "lower" if duel.wins else "higher"
+    word = ("lower" if duel.wins else "higher") + (", uncertain" if duel.uncertain else "")
     return Cell(f"{percent(abs(duel.gain))} {word}", "win" if duel.wins else "loss")
 
 

@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from censusformer.report import figures, measured, sections, tables
-from censusformer.report.findings import HEAD_NAMES, duels, head_sentences, headline, listed, percent
+from censusformer.report.findings import HEAD_NAMES, certainty, duels, head_sentences, headline, listed, percent
 from censusformer.report.run import Run
 from censusformer.report.tables import BASELINES, HEADS
 
@@ -19,11 +19,11 @@ def render(run: Run) -> str:
     Everything that is shown is escaped. Nothing is loaded from elsewhere.
     """
     environment = Environment(
-        loader=PackageLoader("censusformer.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("censusformer.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     qc = tables.qc_by_sample(run.cells, run.samples)
     overlap = sections.overlap(run)
-    return environment.get_template("report.html").render(
+    return environment.get_template("page.html").render(
         figures={**_model_figures(run), **_data_figures(run, qc, overlap)},
         overlap=overlap["text"],
         chosen=sections.chosen(qc),
@@ -36,7 +36,7 @@ def render(run: Run) -> str:
 def _first_screen(run: Run) -> dict:
     split = run.test_split
     errors = tables.errors(run.reconstruction, split)
-    found = duels(errors)
+    found = duels(errors, run.intervals(split))
     ratios = [f"{100 * ratio:g}" for ratio in sorted(errors["mask_ratio"].dropna().unique())]
     return {
         "title": run.title,
@@ -45,6 +45,7 @@ def _first_screen(run: Run) -> dict:
         "held_out": split == "test",
         "head_sentences": head_sentences(found),
         "duels": measured.duel_table(found),
+        "certainty": certainty(found),
         "ratios": f"{listed(ratios)} % of a cell's genes hidden",
         "verdict_caption": f"Error of every predictor on {figures.SPLIT_NAMES[split]} cells over all mask ratios; "
         "shorter is better. The pale band is the floor of random ties, which no predictor can pass.",

@@ -44,6 +44,8 @@ class Run:
         `metrics.csv`.
     reconstruction
         `evaluation/reconstruction.parquet`.
+    summary
+        `evaluation/summary.json`, of which only intervals are taken.
     benchmarks
         One row a job: rule, s, cpu_time, max_rss.
     """
@@ -64,6 +66,7 @@ class Run:
     max_length: int
     metrics: pd.DataFrame
     reconstruction: pd.DataFrame
+    summary: Mapping
     benchmarks: pd.DataFrame
 
     @property
@@ -81,6 +84,15 @@ class Run:
             rf"^{re.escape(section)}:\n(?:  .*\n)*?  {re.escape(name)}: *(.+)$", self.settings, re.MULTILINE
         )
         return f"{key}: {found[1]}" if found else key
+
+    def intervals(self, split: str) -> dict[tuple[str, str], tuple[float, float]]:
+        """Intervals of the baseline's error less the model's, by head and baseline, where there are some."""
+        heads = self.summary.get("splits", {}).get(split, {})
+        return {
+            (head, name): (float(duel["low"]), float(duel["high"]))
+            for head, content in heads.items() if isinstance(content, Mapping)
+            for name, duel in content.get("baselines", {}).items() if duel.get("low") is not None
+        }  # fmt: skip
 
 
 def find(content: Mapping, key: str) -> object | None:

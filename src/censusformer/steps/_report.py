@@ -45,6 +45,7 @@ def read_run(args: argparse.Namespace, settings: str) -> Run:
         max_length=manifest["max_length"],
         metrics=read_metrics(args.metrics),
         reconstruction=read_reconstruction(args.evaluation / "reconstruction.parquet"),
+        summary=read_json(args.evaluation / "summary.json"),
         benchmarks=read_benchmarks(args.benchmarks, {path.stem for path in args.hvg}, _census_of(provenance)),
     )
 
