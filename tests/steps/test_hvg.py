@@ -161,6 +161,16 @@ def test_it_starts_without_scanpy_and_anndata(data, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    "option", [("--hvg-span", 0), ("--hvg-span", 1.5), ("--hvg-n-top", 0), ("--normalize-target-sum", 0)], ids=str
+)
+def test_options_out_of_range_are_named(data, tmp_path, capfd, option):
+    files = ("--out-hvg", tmp_path / "h.parquet", "--out-cells", tmp_path / "c.parquet")
+    with pytest.raises(SystemExit, match="2"):
+        step("hvg", "--chunk", data["raw"][0], "--genes", data.genes, *files, *option)
+    assert f"argument {option[0]}: {option[1]} is" in capfd.readouterr().err
+
+
 def test_a_chunk_without_samples_is_refused(data, tmp_path, capfd):
     raw = ad.read_h5ad(data["raw"][0])
     del raw.obs["sample"]

@@ -1,10 +1,36 @@
-"""Options that several steps take."""
+"""Options that several steps take, and their types: what is out of range ends in a message about the option."""
 
 import argparse
+from collections.abc import Callable
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """Make the type of an integer option that is not below `least`."""
+
+    def integer(text: str) -> int:
+        if (number := int(text)) < least:
+            raise argparse.ArgumentTypeError(f"{number} is below {least}")
+        return number
+
+    return integer
+
+
+def share(text: str) -> float:
+    """Over 0, at most 1."""
+    if not 0 < (number := float(text)) <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not over 0 and at most 1")
+    return number
+
+
+def over_zero(text: str) -> float:
+    """A finite number over 0."""
+    if not 0 < (number := float(text)) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not over 0")
+    return number
 
 
 def add_normalize_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare `normalize.*`."""
     add = parser.add_argument
-    add("--normalize-target-sum", type=float, default=1e4, help="the total that each cell's counts are scaled to")
+    add("--normalize-target-sum", type=over_zero, default=1e4, help="the total that each cell's counts are scaled to")
     add("--normalize-log1p", choices=("true", "false"), default="true", help="whether log(1 + x) follows")

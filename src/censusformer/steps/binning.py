@@ -15,7 +15,7 @@ from censusformer.hashing import to_hex
 from censusformer.steps._chunks import Chunk, Rows, open_chunk
 from censusformer.steps._genes import Genes
 from censusformer.steps._h5ad import UNKNOWN, Labels, write_chunk
-from censusformer.steps._options import add_normalize_arguments
+from censusformer.steps._options import add_normalize_arguments, whole_number
 from censusformer.steps._selection import Selection, read_selection
 from censusformer.steps._tables import read_table
 
@@ -32,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--shared-hvg", type=Path, help="hvg_shared.parquet, if all samples share one list (hvg.scope: all)")
     add("--edges", type=Path, help="edges.parquet, which binning.method global needs")
     add("--binning-method", choices=("cell", "global"), default="cell", help="quantiles of each cell, or of all cells")
-    add("--binning-n-bins", type=int, default=51, help="number of bins, that of zeros included")
+    add("--binning-n-bins", type=whole_number(3), default=51, help="number of bins, that of zeros included")
     add("--binning-ties", choices=("random", "middle"), default="random", help="the bin of a value on several edges")
-    add("--binning-seed", type=int, default=0, help="seed of the draws among them")
+    add("--binning-seed", type=whole_number(0), default=0, help="seed of the draws among them")
     add_normalize_arguments(parser)
     add("--out", type=Path, required=True, help="where the bins go, an h5ad file")
 
@@ -45,7 +45,7 @@ def settings(args: argparse.Namespace) -> Binning:
     if args.binning_method == "global":
         if args.edges is None:
             raise InputError("binning.method global needs --edges, the file of the step edges")
-        edges = np.array(read_table(args.edges, ["edge"])["edge"])
+        edges = read_table(args.edges, ["edge"])["edge"].to_numpy().astype(float)  # a copy: kernels want it writable
         if len(edges) != args.binning_n_bins - 1:
             raise InputError(f"{args.edges} has {len(edges)} edges for {args.binning_n_bins} bins; run `edges` again")
     return Binning(

@@ -16,7 +16,7 @@ from censusformer.expression import edges
 from censusformer.expression.normalize import normalised
 from censusformer.steps._chunks import open_chunk
 from censusformer.steps._genes import Genes
-from censusformer.steps._options import add_normalize_arguments
+from censusformer.steps._options import add_normalize_arguments, whole_number
 from censusformer.steps._selection import read_selection
 from censusformer.steps._tables import write_table
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--hvg", type=Path, nargs="+", required=True, help="the chunks' hvg/{chunk}.parquet, in the same order")
     add("--cells", type=Path, nargs="+", required=True, help="the chunks' cells/{chunk}.parquet, in the same order")
     add("--shared-hvg", type=Path, help="hvg_shared.parquet, if all samples share one list (hvg.scope: all)")
-    add("--binning-n-bins", type=int, default=51, help="number of bins, that of zeros included")
+    add("--binning-n-bins", type=whole_number(3), default=51, help="number of bins, that of zeros included")
     add_normalize_arguments(parser)
     add("--out", type=Path, required=True, help="where the edges go, a Parquet file")
 

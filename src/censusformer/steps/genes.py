@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from censusformer.errors import InputError
+from censusformer.steps._options import whole_number
 from censusformer.steps._tables import read_table, write_table
 
 logger = logging.getLogger("censusformer")
@@ -21,7 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the step's options."""
     parser.add_argument("--counts", type=Path, nargs="+", required=True, help="all chunks' files of the step count")
     parser.add_argument(
-        "--filter-min-counts-per-gene", type=int, default=3, help="least total count of a gene over all chunks"
+        "--filter-min-counts-per-gene",
+        type=whole_number(1),
+        default=3,
+        help="least total count of a gene over all chunks",
     )
     parser.add_argument("--out", type=Path, required=True, help="where the kept genes go, a Parquet file")
 

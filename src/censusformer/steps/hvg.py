@@ -20,7 +20,7 @@ from censusformer.expression.normalize import normalised
 from censusformer.steps._chunks import Chunk, Rows, open_chunk
 from censusformer.steps._genes import Genes
 from censusformer.steps._h5ad import UNKNOWN, Labels
-from censusformer.steps._options import add_normalize_arguments
+from censusformer.steps._options import add_normalize_arguments, share, whole_number
 from censusformer.steps._tables import write_table
 
 logger = logging.getLogger("censusformer")
@@ -34,10 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--genes", type=Path, required=True, help="the kept genes, genes.parquet")
     add("--out-hvg", type=Path, required=True, help="where each sample's genes go, a Parquet file")
     add("--out-cells", type=Path, required=True, help="where the kept cells go, a Parquet file")
-    add("--hvg-n-top", type=int, default=1200, help="genes selected in each sample")
+    add("--hvg-n-top", type=whole_number(1), default=1200, help="genes selected in each sample")
     add("--hvg-flavor", choices=hvg.FLAVORS, default="seurat_v3", help="scanpy's name of the method")
-    add("--hvg-span", type=float, default=1.0, help="share of the genes that loess sees (seurat_v3 flavours)")
-    add("--filter-min-genes-per-cell", type=int, default=40, help="least number of kept genes in a cell")
+    add("--hvg-span", type=share, default=1.0, help="share of the genes that loess sees (seurat_v3 flavours)")
+    add("--filter-min-genes-per-cell", type=whole_number(1), default=40, help="least number of kept genes in a cell")
     add_normalize_arguments(parser)
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from censusformer.errors import InputError
 from censusformer.expression.hvg import FLAVORS, shared_ranks
+from censusformer.steps._options import whole_number
 from censusformer.steps._tables import read_table, write_table
 
 logger = logging.getLogger("censusformer")
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the step's options."""
     add = parser.add_argument
     add("--hvg", type=Path, nargs="+", required=True, help="all chunks' files of the step hvg")
-    add("--hvg-n-top", type=int, default=1200, help="genes in the shared list")
+    add("--hvg-n-top", type=whole_number(1), default=1200, help="genes in the shared list")
     add(
         "--hvg-flavor",
         choices=FLAVORS,
