@@ -103,6 +103,20 @@ def test_a_killed_process_goes_on_exactly(folder, whole, tmp_path, number):
     assert not checkpoint.parent.exists()
 
 
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_one(folder, tmp_path):
+    """The last batch has one cell, so that one of the two processes has none of it."""
+    more = ["--train-epochs", 3, "--train-batch-size", 149, "--model-dropout", 0, "--execution-log-every", 1]
+    assert main(command(folder, tmp_path / "one", *more)) == 0
+    assert start(folder, tmp_path / "two", *more, "--execution-devices", 2).wait(300) == 0
+    one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
+    assert len(one) == len(two) > 30
+    for a, b in zip(one, two, strict=True):
+        assert float(a.pop("mse")) == pytest.approx(float(b.pop("mse")), rel=1e-5)
+        assert a == b
+    assert json.loads((tmp_path / "two" / "args.json").read_text())["used"]["devices"] == 2
+
+
 def test_a_run_that_ended_before_it_was_published_is_published(folder, tmp_path, monkeypatch):
     def fail(work, out):
         raise OSError(28, "No space left on device", str(out))

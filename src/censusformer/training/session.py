@@ -90,7 +90,10 @@ def pretrain(
         torch.set_num_threads(threads)
     data = read_data(shards, vocabulary)
     work.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(start_fabric(settings.execution), settings, data, work)
+    fabric = start_fabric(settings.execution)
+    if not fabric.is_global_zero:
+        logger.setLevel(logging.WARNING)  # one process tells what all do
+    trainer = Trainer(fabric, settings, data, work)
     announce(trainer)
     trainer.fit()
     if trainer.fabric.is_global_zero:
