@@ -1,7 +1,8 @@
-"""Files appear whole or not at all."""
+"""Files and folders appear whole or not at all."""
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,17 +14,64 @@ def atomic(path: str | Path) -> Iterator[Path]:
     The temporary file is flushed to disk before the rename and removed where the block fails, so that a
     killed process or a full disk never leaves half a file under the final name. Parents are created.
     The temporary name keeps the suffix, by which some writers choose their format.
+
+    Raises
+    ------
+    OSError
+        Where the disk is full or the like; its `filename` is `path`, whatever library met it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    with _named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            _flush(temporary)
+            temporary.replace(path)
+            _flush(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(folder: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder's path beside `folder`, not yet made; as `atomic`, for all that the block puts there."""
+    folder = Path(folder)
+    temporary, old = (folder.with_name(f".{folder.name}.{os.getpid()}{end}") for end in ("", ".old"))
+    with _named(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            for path in (*temporary.rglob("*"), temporary):
+                _flush(path)
+            _replace(folder, temporary, old)
+            _flush(folder.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in an OSError that does not, as those of libraries that write through a handle."""
     try:
-        yield temporary
-        _flush(temporary)
-        temporary.replace(path)
-        _flush(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+
+
+def _replace(folder: Path, new: Path, old: Path) -> None:
+    """Rename `new` to `folder`, what stood there to `old`; where that fails, what stood there stays."""
+    if folder.exists():
+        folder.rename(old)
+    try:
+        new.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
 
 
 def _flush(path: Path) -> None:

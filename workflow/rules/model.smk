@@ -24,7 +24,7 @@ rule pretrain:
     input:
         shards="results/{dataset}/shards.json",
         vocab="results/{dataset}/vocab.json",
-        files=per_chunk("results/{dataset}/shards/train/{chunk}.parquet"),
+        train=per_chunk("results/{dataset}/shards/train/{chunk}.parquet"),
         valid=per_chunk("results/{dataset}/shards/valid/{chunk}.parquet"),
         genes=genes,
     output:
@@ -60,7 +60,9 @@ rule evaluate:
         shards="results/{dataset}/shards.json",
         vocab="results/{dataset}/vocab.json",
         samples="results/{dataset}/samples.parquet",
-        files=per_chunk("results/{dataset}/shards/test/{chunk}.parquet"),
+        train=per_chunk("results/{dataset}/shards/train/{chunk}.parquet"),
+        valid=per_chunk("results/{dataset}/shards/valid/{chunk}.parquet"),
+        test=per_chunk("results/{dataset}/shards/test/{chunk}.parquet"),
         genes=genes,
     output:
         table="results/{dataset}/{run}/evaluation/reconstruction.parquet",

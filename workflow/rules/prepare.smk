@@ -74,7 +74,7 @@ rule shared_hvg:
         mem_mb=grows(2000),
         runtime=grows(20),
     params:
-        settings=settings("hvg.n_top"),
+        settings=settings("hvg.n_top", "hvg.flavor"),
         code=code("shared_hvg"),
     message:
         "One list of variable genes for all samples of {wildcards.dataset}"

@@ -15,7 +15,6 @@ import contextlib
 import errno
 import itertools
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -36,6 +35,7 @@ from censusformer.census.parts import (
     measures,
 )
 from censusformer.errors import InputError
+from censusformer.files import atomic_folder
 
 SCHEMA_VERSION = "2.4.0"
 _ORGANISMS = {"homo_sapiens": ("Homo sapiens", "NCBITaxon:9606"), "mus_musculus": ("Mus musculus", "NCBITaxon:10090")}
@@ -81,7 +81,7 @@ def write_census(folder: str | Path, parts: Iterable[Part], organism: str = "hom
     OSError
         Where the disk is full.
     """
-    with whole_folder(folder) as temporary, _disk_errors(folder), soma.Collection.create(str(temporary)) as census:
+    with atomic_folder(folder) as temporary, _disk_errors(folder), soma.Collection.create(str(temporary)) as census:
         experiment = census.add_new_collection("census_data").add_new_collection(organism, soma.Experiment)
         rna = experiment.add_new_collection("ms", soma.Collection).add_new_collection("RNA", soma.Measurement)
         layers = rna.add_new_collection("X", soma.Collection)
@@ -96,23 +96,6 @@ def write_census(folder: str | Path, parts: Iterable[Part], organism: str = "hom
 
 
 @contextlib.contextmanager
-def whole_folder(folder: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder's path beside `folder`; flush it to disk and rename it when the block ends well."""
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = (folder.with_name(f".{folder.name}.{os.getpid()}{end}") for end in ("", ".old"))
-    try:
-        yield temporary
-        for path in (*temporary.rglob("*"), temporary):
-            _flush(path)
-        _replace(folder, temporary, old)
-        _flush(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-@contextlib.contextmanager
 def _disk_errors(folder: str | Path) -> Iterator[None]:
     """What TileDB says of a full disk, as the OSError that it is."""
     try:
@@ -122,18 +105,6 @@ def _disk_errors(folder: str | Path) -> Iterator[None]:
         if number is None:
             raise
         raise OSError(number, os.strerror(number), str(folder)) from error
-
-
-def _replace(folder: Path, new: Path, old: Path) -> None:
-    """Rename `new` to `folder`, what stood there to `old`; where that fails, what stood there stays."""
-    if folder.exists():
-        folder.rename(old)
-    try:
-        new.rename(folder)
-    except OSError:
-        if old.exists():
-            old.rename(folder)
-        raise
 
 
 class _Written:
@@ -300,11 +271,3 @@ def _add_presence(rna: soma.Measurement, measured: list[np.ndarray], n_genes: in
     _write_sorted(
         presence, rows, np.concatenate([np.sort(columns) for columns in measured]), np.ones(len(rows), np.uint8)
     )
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -128,11 +128,12 @@ def _overlap_text(run: Run, compared: int, pairs: np.ndarray, chance: float) -> 
     median = f"{np.median(pairs):.2f} for the median pair" if len(pairs) else "not defined for one sample"
     lists = _n_lists(run)
     part = "" if compared == lists else f" ({compared} of the {lists:,} samples were compared)"
+    scope = "hvg.scope is all: the model sees one shared list, made of the samples' own lists, which stand here. "
     return (
-        f"Each sample selects its own highly variable genes. The Jaccard index, shared genes over all genes of two "
-        f"lists, is {median}{part}; lists drawn at random from the vocabulary would have {chance:.2f}. "
-        f"{count(len(used), 'gene')} of {run.n_genes:,} are selected at all, {percent(np.mean(used == 1))} of them by "
-        f"one sample alone, so their embeddings were trained on that sample's cells only."
+        f"{scope if run.setting('hvg.scope') == 'hvg.scope: all' else ''}Each sample ranks its own highly variable "
+        f"genes. The Jaccard index, shared genes over all genes of two lists, is {median}{part}; lists drawn at random "
+        f"from the vocabulary would have {chance:.2f}. {count(len(used), 'gene')} of {run.n_genes:,} are selected at "
+        f"all, {percent(np.mean(used == 1))} of them by one sample alone, whose cells alone can train them."
     )
 
 

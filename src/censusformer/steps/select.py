@@ -19,10 +19,10 @@ import tiledbsoma
 
 from censusformer import files
 from censusformer.census import choose, query
-from censusformer.census.layout import whole_folder
 from censusformer.census.open import Source, experiment, open_census, resolve, uri_name
 from censusformer.census.provenance import cells_by_stage, provenance
 from censusformer.errors import InputError
+from censusformer.files import atomic_folder
 from censusformer.hashing import cell_keys
 
 logger = logging.getLogger("censusformer")
@@ -274,7 +274,7 @@ def _write(
     source: Source,
 ) -> None:
     """All lists or none: the folder gets its name last."""
-    with whole_folder(args.out) as folder:
+    with atomic_folder(args.out) as folder:
         folder.mkdir()
         for chunk in lists:
             table = chunk.table.replace_schema_metadata({b"census": source.to_json().encode()})
