@@ -137,12 +137,11 @@ def _load(args: argparse.Namespace, vocabulary: Vocabulary) -> tuple[Predict, di
     """Load the model; what it predicts (GEP and GEPC at masked positions), and what its file says of itself."""
     import torch
 
-    from censusformer.training import load_model, predict_masked
+    from censusformer.training import load_model, predict_masked, set_threads
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, about = load_model(args.model, device)
+    set_threads(model.config.d_model, args.threads)
     if about["vocab_sha256"] != vocabulary.sha256:
         raise InputError(f"{args.model} was trained with another vocabulary than {args.vocab}: give the one beside it")
     half = args.execution_precision

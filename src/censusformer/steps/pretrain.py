@@ -62,7 +62,11 @@ def _add_execution(group) -> None:
         ("checkpoint-minutes", float, 10.0, "minutes between two checkpoints inside an epoch"),
     ):
         group.add_argument(f"--execution-{name}", type=kind, default=default, help=f"{text} (default: {default})")
-    group.add_argument("--threads", type=int, help="CPU threads of PyTorch (default: PyTorch's own choice)")
+    group.add_argument(
+        "--threads",
+        type=int,
+        help="CPU threads of PyTorch (default: 1 for models narrower than 128, else its own choice)",
+    )
 
 
 def _boolean(text: str) -> bool:
@@ -73,7 +77,7 @@ def _boolean(text: str) -> bool:
 
 def run(args: argparse.Namespace) -> None:
     """Pretrain, or go on with it, and publish the results."""
-    from censusformer.training import session  # noqa: PLC0415: torch and lightning take seconds to import
+    from censusformer.training import session  # torch takes seconds to import
 
     settings = session.settings_of(vars(args))
     vocabulary = Vocabulary.read(args.vocab)

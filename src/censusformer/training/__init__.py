@@ -2,5 +2,6 @@
 
 from censusformer.training.padded import Padded, collate_padded, pack_padded
 from censusformer.training.predict import load_model, predict_masked
+from censusformer.training.threads import set_threads
 
-__all__ = ["Padded", "collate_padded", "load_model", "pack_padded", "predict_masked"]
+__all__ = ["Padded", "collate_padded", "load_model", "pack_padded", "predict_masked", "set_threads"]

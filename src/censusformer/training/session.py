@@ -22,6 +22,7 @@ from censusformer.tokens.vocabulary import Vocabulary
 from censusformer.training.data import Data, read_data
 from censusformer.training.recipes import recipe_of
 from censusformer.training.settings import ExecutionSettings, MaskSettings, Settings, TrainSettings
+from censusformer.training.threads import set_threads
 from censusformer.training.trainer import BEST, BOARD, LAST, METRICS, Trainer
 
 if TYPE_CHECKING:
@@ -86,8 +87,7 @@ def pretrain(
         Where shards and vocabulary do not fit, a split is empty, the work folder belongs to another run, or the loss
         is not finite.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
+    set_threads(int(settings.model["d_model"]), threads)
     data = read_data(shards, vocabulary)
     work.mkdir(parents=True, exist_ok=True)
     fabric = start_fabric(settings.execution)
