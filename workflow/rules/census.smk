@@ -18,12 +18,7 @@ rule demo:
     message:
         "Building the demo census from real cells"
     shell:
-        "{CENSUSFORMER} demo --log {log} --out {output}"
-
-
-def own(wildcards):
-    """The settings of a data set that is made of these files."""
-    return OWN[f"results/census/h5ad/{wildcards.files}"]
+        "censusformer demo --log {log} --out {output}"
 
 
 rule ingest:
@@ -46,15 +41,7 @@ rule ingest:
     message:
         "Turning h5ad files into a census"
     shell:
-        "{CENSUSFORMER} ingest --log {log} --h5ad {input:q} {params.settings} --out {output}"
-
-
-def census_options(wildcards):
-    """Where the cells are: a folder that this workflow builds, another SOMA, or a version of the Census."""
-    data = cfg(wildcards)
-    if folder := census_folder(data):
-        return f"--census-uri {folder} --name {'h5ad' if data['census.h5ad'] else 'demo'}"
-    return options(data, ["census.uri", "census.version"])
+        "censusformer ingest --log {log} --h5ad {input:q} {params.settings} --out {output}"
 
 
 # The chunks folder holds one list of cells for each chunk. A chunk's name is {census}-{digest of what it holds}.
@@ -93,14 +80,8 @@ checkpoint select:
     message:
         "Choosing the samples of {wildcards.dataset}"
     shell:
-        "{CENSUSFORMER} select --log {log} {params.census} --resolved results/census/stable.json"
+        "censusformer select --log {log} {params.census} --resolved results/census/stable.json"
         " --out {output.chunks} --samples {output.samples} --provenance {output.provenance} {params.settings}"
-
-
-def chunk_census(wildcards):
-    """The folder that a chunk of the demo or of one's own files is read from; its date causes no download."""
-    folders = {"demo": [DEMO], "h5ad": list(OWN)}.get(wildcards.chunk.rpartition("-")[0], [])
-    return [ancient(folder) for folder in folders]
 
 
 # No list among the inputs: the name says what the chunk holds, so whichever data set lists it will do, and neither
@@ -125,7 +106,7 @@ rule download:
     message:
         "Fetching the counts of {wildcards.chunk}"
     shell:
-        "{CENSUSFORMER} download --log {log} --list results/*/chunks/{wildcards.chunk}.parquet --out {output}"
+        "censusformer download --log {log} --list results/*/chunks/{wildcards.chunk}.parquet --out {output}"
 
 
 rule count:
@@ -147,4 +128,4 @@ rule count:
     message:
         "Counting genes in {wildcards.chunk}"
     shell:
-        "{CENSUSFORMER} count --log {log} --chunk {input} --out {output}"
+        "censusformer count --log {log} --chunk {input} --out {output}"

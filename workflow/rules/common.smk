@@ -25,15 +25,19 @@ RUN_FILES = ["best_model.pt", "report.html", "config.yaml"]
 DEMO = "results/census/demo"
 NEEDS_NORMALIZE = ("seurat", "cell_ranger")  # flavours that work on normalised, log1p values
 
-ANY_RUN = next(iter(RUNS.values()))  # `execution` is the same for all
-EXECUTION = options(ANY_RUN, only(ANY_RUN, ["execution"]))
-
-# The step's own process runs in the interpreter that runs Snakemake, or in the rule's conda environment. The package
-# is found by its path in both, so that an edit counts at once.
+# The step's own process runs in the interpreter that runs Snakemake, or in the rule's conda environment; the package is
+# found by its path in both, so that an edit counts at once. What stands here and not in `params` re-runs nothing.
 CONDA = any(method.name == "CONDA" for method in workflow.deployment_settings.deployment_method)
-CENSUSFORMER = f"{'python' if CONDA else shlex.quote(sys.executable)} -m censusformer"
+ANY_RUN = next(iter(RUNS.values()))  # `execution` is the same for all
+ENVIRONMENT = {
+    "CENSUSFORMER_PYTHON": "python" if CONDA else sys.executable,
+    "EXECUTION": options(ANY_RUN, only(ANY_RUN, ["execution"])),
+}
 shell.prefix(
-    f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(ROOT / 'src'))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
+    "set -euo pipefail; "
+    + "".join(f"export {name}={shlex.quote(value)}; " for name, value in ENVIRONMENT.items())
+    + f"export PATH={shlex.quote(str(ROOT / 'workflow/bin'))}:$PATH; "
+    + f"export PYTHONPATH={shlex.quote(str(ROOT / 'src'))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
 )
 
 
@@ -121,3 +125,46 @@ def where_given(**inputs):
 def grows(amount):
     """Memory or minutes that grow with each attempt."""
     return lambda wildcards, attempt: amount * attempt
+
+
+def own(wildcards):
+    """The settings of a data set that is made of these files."""
+    return OWN[f"results/census/h5ad/{wildcards.files}"]
+
+
+def census_options(wildcards):
+    """Where the cells are: a folder that this workflow builds, another SOMA, or a version of the Census."""
+    data = cfg(wildcards)
+    if folder := census_folder(data):
+        return f"--census-uri {folder} --name {'h5ad' if data['census.h5ad'] else 'demo'}"
+    return options(data, ["census.uri", "census.version"])
+
+
+def chunk_census(wildcards):
+    """The folder that a chunk of the demo or of one's own files is read from; its date causes no download."""
+    folders = {"demo": [DEMO], "h5ad": list(OWN)}.get(wildcards.chunk.rpartition("-")[0], [])
+    return [ancient(folder) for folder in folders]
+
+
+def hvg_settings(wildcards):
+    """Normalisation belongs to the settings of the flavours that need it, and of no other."""
+    keys = ["hvg.n_top", "hvg.flavor", "hvg.span", "filter.min_genes_per_cell"]
+    if cfg(wildcards)["hvg.flavor"] in NEEDS_NORMALIZE:
+        keys += ["normalize.target_sum", "normalize.log1p"]
+    return options(cfg(wildcards), keys)
+
+
+def shared_list(wildcards):
+    return "results/{dataset}/hvg_shared.parquet" if cfg(wildcards)["hvg.scope"] == "all" else []
+
+
+def shared_edges(wildcards):
+    return "results/{dataset}/edges.parquet" if cfg(wildcards)["binning.method"] == "global" else []
+
+
+def binning_settings(wildcards):
+    """Per-cell quantiles come from the counts as they are: normalisation matters to global edges alone."""
+    keys = ["binning.method", "binning.n_bins", "binning.ties", "binning.seed"]
+    if cfg(wildcards)["binning.method"] == "global":
+        keys += ["normalize.target_sum", "normalize.log1p"]
+    return options(cfg(wildcards), keys)

@@ -49,9 +49,9 @@ rule pretrain:
     message:
         "Pretraining {wildcards.dataset}/{wildcards.run}"
     shell:
-        "exec {CENSUSFORMER} pretrain --log {log} --shards {input.shards} --vocab {input.vocab}"
+        "exec censusformer pretrain --log {log} --shards {input.shards} --vocab {input.vocab}"
         " --out results/{wildcards.dataset}/{wildcards.run} --work results/{wildcards.dataset}/{wildcards.run}/work"
-        " {params.settings} {EXECUTION}"
+        " {params.settings} $EXECUTION"
 
 
 rule evaluate:
@@ -83,9 +83,9 @@ rule evaluate:
     message:
         "Measuring {wildcards.dataset}/{wildcards.run} beside its baselines"
     shell:
-        "{CENSUSFORMER} evaluate --log {log} --model {input.model} --shards {input.shards} --vocab {input.vocab}"
+        "censusformer evaluate --log {log} --model {input.model} --shards {input.shards} --vocab {input.vocab}"
         " --samples {input.samples} --out results/{wildcards.dataset}/{wildcards.run}/evaluation"
-        " {params.settings} {EXECUTION}"
+        " {params.settings} $EXECUTION"
 
 
 rule report:
@@ -118,7 +118,7 @@ rule report:
     message:
         "Writing the page about {wildcards.dataset}/{wildcards.run}"
     shell:
-        "{CENSUSFORMER} report --log {log} --samples {input.samples} --provenance {input.provenance}"
+        "censusformer report --log {log} --samples {input.samples} --provenance {input.provenance}"
         " --genes {input.genes} --hvg {input.hvg} --cells {input.cells} --split {input.split}"
         " --shards {input.shards} --vocab {input.vocab} --metrics {input.metrics} --model-args {input.args}"
         " --evaluation results/{wildcards.dataset}/{wildcards.run}/evaluation --settings {params.settings:q}"

@@ -21,15 +21,7 @@ checkpoint genes:
     message:
         "Keeping the genes of {wildcards.dataset} that are counted often enough"
     shell:
-        "{CENSUSFORMER} genes --log {log} --counts {input} --out {output} {params.settings}"
-
-
-def hvg_settings(wildcards):
-    """Normalisation belongs to the settings of the flavours that need it, and of no other."""
-    keys = ["hvg.n_top", "hvg.flavor", "hvg.span", "filter.min_genes_per_cell"]
-    if cfg(wildcards)["hvg.flavor"] in NEEDS_NORMALIZE:
-        keys += ["normalize.target_sum", "normalize.log1p"]
-    return options(cfg(wildcards), keys)
+        "censusformer genes --log {log} --counts {input} --out {output} {params.settings}"
 
 
 rule hvg:
@@ -54,7 +46,7 @@ rule hvg:
     message:
         "Ranking the variable genes of each sample in {wildcards.chunk}"
     shell:
-        "{CENSUSFORMER} hvg --log {log} --chunk {input.chunk} --genes {input.genes}"
+        "censusformer hvg --log {log} --chunk {input.chunk} --genes {input.genes}"
         " --out-hvg {output.hvg} --out-cells {output.cells} {params.settings}"
 
 
@@ -79,23 +71,7 @@ rule shared_hvg:
     message:
         "One list of variable genes for all samples of {wildcards.dataset}"
     shell:
-        "{CENSUSFORMER} shared_hvg --log {log} --hvg {input.hvg} --out {output} {params.settings}"
-
-
-def shared_list(wildcards):
-    return "results/{dataset}/hvg_shared.parquet" if cfg(wildcards)["hvg.scope"] == "all" else []
-
-
-def shared_edges(wildcards):
-    return "results/{dataset}/edges.parquet" if cfg(wildcards)["binning.method"] == "global" else []
-
-
-def binning_settings(wildcards):
-    """Per-cell quantiles come from the counts as they are: normalisation matters to global edges alone."""
-    keys = ["binning.method", "binning.n_bins", "binning.ties", "binning.seed"]
-    if cfg(wildcards)["binning.method"] == "global":
-        keys += ["normalize.target_sum", "normalize.log1p"]
-    return options(cfg(wildcards), keys)
+        "censusformer shared_hvg --log {log} --hvg {input.hvg} --out {output} {params.settings}"
 
 
 rule edges:
@@ -123,7 +99,7 @@ rule edges:
     message:
         "Bin edges for the entire matrix of {wildcards.dataset}"
     shell:
-        "{CENSUSFORMER} edges --log {log} --chunk {input.chunk} --genes {input.genes} --hvg {input.hvg}"
+        "censusformer edges --log {log} --chunk {input.chunk} --genes {input.genes} --hvg {input.hvg}"
         " --cells {input.cells} {params.given} --out {output} {params.settings}"
 
 
@@ -153,7 +129,7 @@ rule binning:
     message:
         "Binning the expression of {wildcards.chunk}"
     shell:
-        "{CENSUSFORMER} binning --log {log} --chunk {input.chunk} --genes {input.genes} --hvg {input.hvg}"
+        "censusformer binning --log {log} --chunk {input.chunk} --genes {input.genes} --hvg {input.hvg}"
         " --cells {input.cells} {params.given} --out {output} {params.settings}"
 
 
@@ -180,7 +156,7 @@ rule split:
     message:
         "Splitting the cells of {wildcards.chunk}"
     shell:
-        "{CENSUSFORMER} split --log {log} --list {input.list} --cells {input.cells} --out {output} {params.settings}"
+        "censusformer split --log {log} --list {input.list} --cells {input.cells} --out {output} {params.settings}"
 
 
 rule tokenize:
@@ -207,7 +183,7 @@ rule tokenize:
     message:
         "Writing the shards of {wildcards.chunk}"
     shell:
-        "{CENSUSFORMER} tokenize --log {log} --binned {input.binned} --split {input.split} --genes {input.genes}"
+        "censusformer tokenize --log {log} --binned {input.binned} --split {input.split} --genes {input.genes}"
         " --out-train {output.train} --out-valid {output.valid} --out-test {output.test} {params.settings}"
 
 
@@ -232,7 +208,7 @@ rule vocab:
     message:
         "Writing the vocabulary of {wildcards.dataset}"
     shell:
-        "{CENSUSFORMER} vocab --log {log} --genes {input.genes} --hvg {input.hvg} --out {output}"
+        "censusformer vocab --log {log} --genes {input.genes} --hvg {input.hvg} --out {output}"
 
 
 rule manifest:
@@ -257,5 +233,5 @@ rule manifest:
     message:
         "Listing the shards of {wildcards.dataset}"
     shell:
-        "{CENSUSFORMER} manifest --log {log} --train {input.train} --valid {input.valid} --test {input.test}"
+        "censusformer manifest --log {log} --train {input.train} --valid {input.valid} --test {input.test}"
         " --out {output}"
