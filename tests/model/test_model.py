@@ -123,26 +123,35 @@ def test_a_masked_value_cannot_leak():
     assert not torch.allclose(model(shown, *everywhere(shown)).gep, hidden)
 
 
-def test_gene_bias_starts_at_the_mean_bin():
+def test_a_model_with_gene_bias_can_start_at_the_means():
     model = model_of(gene_bias=True)
-    before = Pretrainer(config(gene_bias=True))
-    mean = np.linspace(5, 40, N_GENES)
+    packed = packed_of(random_cells([9, 4]))
+    ask = torch.tensor([1, 2, 9, 11]), torch.tensor([0, 0, 0, 1])
+    mean = torch.linspace(5, 40, N_GENES)
+    before = model(packed, *ask).gepc - model.mvc_decoder.gene_bias[packed.genes[ask[0]]].float()
+    model.start_at_means(mean.numpy(), 0.5)
+    after = model(packed, *ask)
+    wanted = mean[packed.genes[ask[0]]]
+    torch.testing.assert_close(after.gep, wanted)
+    torch.testing.assert_close(after.gepc, wanted + before / 2, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_at_the_means_learns_from_both_heads():
+    """GEP is not stuck where its last weights are zero."""
+    model = model_of(gene_bias=True)
+    model.start_at_means(np.full(N_GENES, 25.0))
     packed = packed_of(random_cells([9]))
-    positions = torch.arange(1, 10)
-    cells = torch.zeros(9, dtype=torch.long)
-    without = [x.clone() for x in model(packed, positions, cells)]
-    start = [model.decoder.gene_bias[:N_GENES].clone(), model.mvc_decoder.gene_bias[:N_GENES].clone()]
-    model.start_gene_bias(mean)
-    genes = packed.genes[positions]
-    for before, after, old in zip(without, model(packed, positions, cells), start, strict=True):
-        shift = (torch.from_numpy(mean) - old)[genes].float()
-        torch.testing.assert_close(after, before + shift, rtol=1e-4, atol=1e-4)
+    prediction = model(packed, torch.arange(1, 10), torch.zeros(9, dtype=torch.long))
+    squared_errors(prediction, torch.arange(9.0)).sum().backward()
+    for last in (model.decoder.fc[-1].weight, model.mvc_decoder.W.weight):
+        assert last.grad.abs().max() > 0
 
 
 def test_no_bias_by_recipe():
     model = Pretrainer(config())
-    model.start_gene_bias(np.ones(N_GENES))
-    assert model.decoder.gene_bias is None
+    before = model.mvc_decoder.W.weight.clone()
+    model.start_at_means(np.ones(N_GENES))
+    assert torch.equal(model.mvc_decoder.W.weight, before)
     assert not any("gene_bias" in name for name in model.state_dict())
 
 

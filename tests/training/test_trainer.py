@@ -197,14 +197,14 @@ def gene_mean_mse(data, cells):
     return np.concatenate(errors).mean()
 
 
-def test_the_first_evaluation_is_near_the_gene_mean(settings, data, tmp_path):
+def test_the_first_evaluation_is_near_the_gene_means(settings, data, tmp_path):
     """Recipe `fast` starts at the gene's mean bin; `reference` starts at zero."""
     start = {}
     for recipe in ("fast", "reference"):
         train(settings(recipe=recipe, max_steps=1), data, tmp_path / recipe)
         start[recipe] = [float(row["mse"]) for row in rows_of(tmp_path / recipe)[:2]]
     mean = gene_mean_mse(data, data.valid)
-    assert start["fast"][0] == pytest.approx(mean, rel=0.02)
+    assert start["fast"][0] == pytest.approx(mean, rel=1e-5)
     assert start["fast"][1] == pytest.approx(mean, rel=0.1)
     assert min(start["reference"]) > 2 * mean
 
@@ -213,14 +213,14 @@ def test_it_learns_more_than_the_gene_mean(settings, data, tmp_path):
     """Cells of three types in 40 genes: the visible genes tell the type, and so the hidden ones."""
     cells, valid = expressed(1500, 40, seed=5, mean=20), expressed(40, 40, seed=1, mean=20)
     easy = replace(data, train=cells, valid=valid, fixed=cells.take(fixed_cells(cells.cell, 40)))
-    train(settings({"d_model": 32, "d_ff": 32, "dropout": 0.0}, epochs=6, lr=5e-3), easy, tmp_path)
+    train(settings({"d_model": 32, "d_ff": 32, "dropout": 0.0}, epochs=6, lr=2e-3), easy, tmp_path)
     model, about = load_model(tmp_path / BEST)
     mean = gene_mean_mse(easy, valid)
-    assert about["valid"]["gep"] < 0.5 * mean
-    assert about["valid"]["gepc"] < 0.5 * mean
+    assert about["valid"]["gep"] < 0.7 * mean
+    assert about["valid"]["gepc"] < 0.7 * mean
     mask = evaluation_mask(valid, data.vocabulary.gene_words, 0.5)
     for predicted in predict_masked(model, valid, mask):
-        assert np.corrcoef(predicted, valid.values[mask])[0, 1] > 0.7
+        assert np.corrcoef(predicted, valid.values[mask])[0, 1] > 0.6
 
 
 def test_best_model_is_the_epoch_with_the_lowest_validation_sum(settings, data, tmp_path, monkeypatch):

@@ -45,12 +45,26 @@ class Pretrainer(Encoder):
         gepc = self.mvc_decoder(cls.index_select(0, cells), encoded.genes.index_select(0, positions), genes)
         return Prediction(gep.float(), gepc.float())
 
-    def start_gene_bias(self, mean_bin: np.ndarray) -> None:
-        """Start the bias of both heads, where they have one, at each gene's mean bin, float (n_genes,)."""
-        for head in (self.decoder, self.mvc_decoder):
-            if head.gene_bias is not None:
-                with torch.no_grad():
-                    head.gene_bias[: self.config.n_genes] = torch.as_tensor(mean_bin, dtype=head.gene_bias.dtype)
+    def start_at_means(self, mean_bin: np.ndarray, share: float = 1.0) -> None:
+        """Let both heads begin near the predictor that knows each gene's mean bin, and nothing else.
+
+        For models with a gene bias; others begin as they are. GEP begins there exactly: its last weights are zero.
+
+        Parameters
+        ----------
+        mean_bin
+            float (n_genes,).
+        share
+            Of GEPC's W, what is left of its initial weights: from zero it learned more slowly (on the shared blood).
+        """
+        if not self.config.gene_bias:
+            return
+        with torch.no_grad():
+            for head in (self.decoder, self.mvc_decoder):
+                head.gene_bias[: self.config.n_genes] = torch.as_tensor(mean_bin, dtype=head.gene_bias.dtype)
+            self.decoder.fc[-1].weight.zero_()
+            self.decoder.fc[-1].bias.zero_()
+            self.mvc_decoder.W.weight.mul_(share)
 
 
 def squared_errors(prediction: Prediction, targets: Tensor) -> Tensor:

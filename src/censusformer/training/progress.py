@@ -24,9 +24,12 @@ class Progress:
         self._start = self._said = time.monotonic()
         self._quiet = quiet
         self._bar = None
+        self._open = contextlib.ExitStack()
         if sys.stderr.isatty() and not quiet:
             from tqdm import tqdm
+            from tqdm.contrib.logging import logging_redirect_tqdm
 
+            self._open.enter_context(logging_redirect_tqdm([logger]))  # lines of the log go above the bar
             self._bar = tqdm(total=total, initial=done, unit=" cells", smoothing=0.05, leave=False)
 
     def update(self, cells: int, text: str) -> None:
@@ -45,6 +48,7 @@ class Progress:
         """End the bar."""
         if self._bar is not None:
             self._bar.close()
+        self._open.close()
 
 
 def readable(seconds: float) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from censusformer.errors import InputError
+from censusformer.model import Pretrainer
 from censusformer.tokens.cells import Cells
 
 
@@ -29,6 +30,9 @@ class Recipe:
         half cosine down to `decay` of the highest rate.
     clip
         Highest norm of the gradient.
+    base_width
+        The width that `train.lr` is meant for: the rates of matrices follow from it (`rate_scale`), and wider models
+        start with smaller weights in GEPC's W. None: the same for all widths.
     """
 
     optimizer: Literal["adam", "adamw"]
@@ -41,6 +45,7 @@ class Recipe:
     eps: float = 1e-8
     betas: tuple[float, float] = (0.9, 0.999)
     clip: float = 1.0
+    base_width: int | None = None
 
     @property
     def depends_on_length(self) -> bool:
@@ -51,7 +56,16 @@ class Recipe:
 RECIPES = {
     # scGPT's tutorial and the reference run: https://github.com/bowang-lab/scGPT, sun770311/scGPT-pretrain
     "reference": Recipe("adam", norm="post", gene_bias=False, schedule="step", decay=0.9, eps=1e-4),
-    "fast": Recipe("adamw", norm="pre", gene_bias=True, schedule="cosine", decay=0.02, warmup=0.05, weight_decay=0.01),
+    "fast": Recipe(
+        "adamw",
+        norm="pre",
+        gene_bias=True,
+        schedule="cosine",
+        decay=0.02,
+        warmup=0.05,
+        weight_decay=0.01,
+        base_width=64,
+    ),
 }
 
 
@@ -62,14 +76,34 @@ def recipe_of(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def build_optimizer(model: nn.Module, recipe: Recipe, lr: float) -> torch.optim.Optimizer:
-    """Build the optimiser over all parameters; fused, since a step on a CPU has few operations to hide behind."""
+def build_optimizer(model: Pretrainer, recipe: Recipe, lr: float) -> torch.optim.Optimizer:
+    """Build the optimiser; each group's `scale` multiplies the rate of the step.
+
+    Fused, since a step on a CPU has few operations to hide behind.
+    """
+    how = {"lr": lr, "betas": recipe.betas, "eps": recipe.eps, "fused": True}
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), lr=lr, betas=recipe.betas, eps=recipe.eps, fused=True)
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=lr, betas=recipe.betas, eps=recipe.eps, fused=True)
+        return torch.optim.Adam([{"params": list(model.parameters()), "scale": 1.0}], **how)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        decay = recipe.weight_decay if parameter.ndim >= 2 else 0.0
+        groups.setdefault((rate_scale(name, parameter, recipe.base_width), decay), []).append(parameter)
+    listed = [{"params": ps, "scale": scale, "weight_decay": decay} for (scale, decay), ps in groups.items()]
+    return torch.optim.AdamW(listed, **how)
+
+
+def rate_scale(name: str, parameter: nn.Parameter, base_width: int | None) -> float:
+    """Scale the rate of a parameter with the model's width, so that one `train.lr` serves all widths.
+
+    A step of Adam moves each weight by the rate, whatever the gradient; a sum over d inputs so moves by d times that.
+    Matrices from d inputs therefore take base_width / d of the rate (Yang et al. 2022, "Tensor Programs V"), and GEPC's
+    W, whose output is summed over d once more, takes the square of that. Vectors, embeddings and the layer that reads
+    the bin keep the rate.
+    """
+    if base_width is None or parameter.ndim < 2 or name.startswith(("encoder.", "value_encoder.linear1.")):
+        return 1.0
+    share = base_width / parameter.shape[1]
+    return share**2 if name == "mvc_decoder.W.weight" else share
 
 
 def learning_rate(recipe: Recipe, lr: float, step: int, steps_per_epoch: int, total_steps: int) -> float:

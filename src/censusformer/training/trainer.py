@@ -48,7 +48,8 @@ def build_model(settings: Settings, data: Data) -> Pretrainer:
     config = ModelConfig(n_genes, **settings.model, norm=recipe.norm, gene_bias=recipe.gene_bias)
     _seed(_WEIGHTS, settings.train.seed)
     model = Pretrainer(config)
-    model.start_gene_bias(mean_bins(data.train, n_genes))
+    share = 1.0 if recipe.base_width is None else min(1.0, recipe.base_width / config.d_model)
+    model.start_at_means(mean_bins(data.train, n_genes), share)
     model.set_attention(execution.attention)
     return model
 
@@ -141,7 +142,7 @@ class Trainer:
         fabric, state = self.fabric, self.state
         _seed(_DROPOUT, self.settings.train.seed, state.step, fabric.global_rank)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate()
+            group["lr"] = self._rate() * group["scale"]
         batch = batch.to(fabric.device)
         losses = squared_errors(self.model(batch.packed, batch.positions, batch.cells), batch.targets) / batch.n_masked
         self.optimizer.zero_grad()
