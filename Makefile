@@ -9,7 +9,7 @@ demo: $(INSTALLED)
 	.venv/bin/snakemake --cores $(CORES)
 
 test: $(INSTALLED)
-	.venv/bin/pytest
+	.venv/bin/pytest -n 2 --dist loadgroup
 
 lint: $(INSTALLED)
 	.venv/bin/ruff check

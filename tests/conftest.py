@@ -20,3 +20,11 @@ def blood():
     if not BLOOD.is_dir():
         pytest.skip(f"{BLOOD} is absent: real blood is not part of the repository")
     return BLOOD
+
+
+def pytest_collection_modifyitems(items):
+    """For `pytest -n 2 --dist loadgroup`: a file, or all that share the finished demo, on one worker; long ones first."""
+    for item in items:
+        group = "small_demo" if "small_demo" in item.fixturenames else item.module.__name__
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: "tests/workflow" not in item.nodeid)

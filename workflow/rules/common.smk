@@ -1,7 +1,7 @@
 # Settings and helpers that all rules share. Needs `config`; makes RUNS, DATA and the functions below.
 import hashlib
+import os
 import re
-import shlex
 import sys
 from glob import glob
 from pathlib import Path
@@ -25,20 +25,13 @@ RUN_FILES = ["best_model.pt", "report.html", "config.yaml"]
 DEMO = "results/census/demo"
 NEEDS_NORMALIZE = ("seurat", "cell_ranger")  # flavours that work on normalised, log1p values
 
-# The step's own process runs in the interpreter that runs Snakemake, or in the rule's conda environment; the package is
-# found by its path in both, so that an edit counts at once. What stands here and not in `params` re-runs nothing.
+# The step's own process runs in the interpreter that runs Snakemake, or in the rule's conda environment, by the command
+# workflow/bin/censusformer. What stands here, in the environment of the jobs, and not in `params` re-runs nothing.
 CONDA = any(method.name == "CONDA" for method in workflow.deployment_settings.deployment_method)
 ANY_RUN = next(iter(RUNS.values()))  # `execution` is the same for all
-ENVIRONMENT = {
-    "CENSUSFORMER_PYTHON": "python" if CONDA else sys.executable,
-    "EXECUTION": options(ANY_RUN, only(ANY_RUN, ["execution"])),
-}
-shell.prefix(
-    "set -euo pipefail; "
-    + "".join(f"export {name}={shlex.quote(value)}; " for name, value in ENVIRONMENT.items())
-    + f"export PATH={shlex.quote(str(ROOT / 'workflow/bin'))}:$PATH; "
-    + f"export PYTHONPATH={shlex.quote(str(ROOT / 'src'))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
-)
+os.environ["PATH"] = f"{ROOT / 'workflow/bin'}:{os.environ['PATH']}"
+os.environ["CENSUSFORMER_PYTHON"] = "python" if CONDA else sys.executable
+os.environ["EXECUTION"] = options(ANY_RUN, only(ANY_RUN, ["execution"]))
 
 
 def own_files(settings):
