@@ -213,11 +213,11 @@ def test_it_learns_more_than_the_gene_mean(settings, data, tmp_path):
     """Cells of three types in 40 genes: the visible genes tell the type, and so the hidden ones."""
     cells, valid = expressed(1500, 40, seed=5, mean=20), expressed(40, 40, seed=1, mean=20)
     easy = replace(data, train=cells, valid=valid, fixed=cells.take(fixed_cells(cells.cell, 40)))
-    train(settings({"d_model": 32, "d_ff": 32, "dropout": 0.0}, epochs=6, lr=2e-3), easy, tmp_path)
+    train(settings({"d_model": 32, "d_ff": 32, "dropout": 0.0}, epochs=12, lr=2e-3), easy, tmp_path)
     model, about = load_model(tmp_path / BEST)
     mean = gene_mean_mse(easy, valid)
-    assert about["valid"]["gep"] < 0.7 * mean
-    assert about["valid"]["gepc"] < 0.7 * mean
+    assert about["valid"]["gep"] < 0.5 * mean
+    assert about["valid"]["gepc"] < 0.5 * mean
     mask = evaluation_mask(valid, data.vocabulary.gene_words, 0.5)
     for predicted in predict_masked(model, valid, mask):
         assert np.corrcoef(predicted, valid.values[mask])[0, 1] > 0.6
