@@ -23,7 +23,7 @@ def blood():
 
 
 def pytest_collection_modifyitems(items):
-    """For `pytest -n 2 --dist loadgroup`: a file, or all that share the finished demo, on one worker; long ones first."""
+    """For `pytest -n 2 --dist loadgroup`: a file, or all tests of the finished demo, on one worker; long ones first."""
     for item in items:
         group = "small_demo" if "small_demo" in item.fixturenames else item.module.__name__
         item.add_marker(pytest.mark.xdist_group(group))

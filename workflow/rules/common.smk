@@ -29,9 +29,11 @@ NEEDS_NORMALIZE = ("seurat", "cell_ranger")  # flavours that work on normalised,
 # workflow/bin/censusformer. What stands here, in the environment of the jobs, and not in `params` re-runs nothing.
 CONDA = any(method.name == "CONDA" for method in workflow.deployment_settings.deployment_method)
 ANY_RUN = next(iter(RUNS.values()))  # `execution` is the same for all
-os.environ["PATH"] = f"{ROOT / 'workflow/bin'}:{os.environ['PATH']}"
-os.environ["CENSUSFORMER_PYTHON"] = "python" if CONDA else sys.executable
-os.environ["EXECUTION"] = options(ANY_RUN, only(ANY_RUN, ["execution"]))
+os.environ.update(
+    PATH=os.pathsep.join([str(ROOT / "workflow/bin"), *os.get_exec_path()]),
+    CENSUSFORMER_PYTHON="python" if CONDA else sys.executable,
+    EXECUTION=options(ANY_RUN, only(ANY_RUN, ["execution"])),
+)
 
 
 def own_files(settings):
