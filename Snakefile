@@ -1,5 +1,5 @@
 # From the CELLxGENE Census to a pretrained single-cell transformer: `snakemake --cores all` builds the model of
-# config.yaml and the page about it. Steps, files and settings: README.md; cluster: docs/cluster.md.
+# config.yaml and the page about it. Steps, files and settings: README.md and config.yaml.
 from snakemake.utils import min_version
 
 min_version("9.8")
