@@ -14,7 +14,12 @@ VERSION = 1
 def save(path: str | Path, kind: str, content: dict[str, Any]) -> None:
     """Write tensors and plain values; the same content gives the same bytes (the handle hides the file's name)."""
     with atomic(path) as temporary, temporary.open("wb") as file:
-        torch.save({"censusformer": kind, "version": VERSION, **content}, file)
+        try:
+            torch.save({"censusformer": kind, "version": VERSION, **content}, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # a full disk, which torch's writer hides when it closes
+                raise error.__context__ from None
+            raise
 
 
 def load(path: str | Path, kind: str) -> dict[str, Any]:
