@@ -49,6 +49,6 @@ def test_a_disk_that_takes_no_more_is_told_as_one(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16))
 
     command = [sys.executable, "-c", code, str(tmp_path / "a.pt")]
-    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, check=False)  # noqa: PLW1509 (one thread)
+    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, check=False)
     assert done.stdout.split() == [str(errno.EFBIG), str(tmp_path / "a.pt")], done.stderr
     assert not list(tmp_path.iterdir())
