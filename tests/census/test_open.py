@@ -1,6 +1,7 @@
 """Opening a census by version and by uri, and what is said where that fails."""
 
 import json
+import socket
 
 import pytest
 import small_census
@@ -133,3 +134,13 @@ def test_a_server_of_ones_own():
         "py.init_buffer_bytes": opening.BUFFER_BYTES,
     }
     assert tiledb_config({"TILEDB_VFS_S3_REGION": "x"}, public=True)["vfs.s3.region"] == "x"
+
+
+def test_a_silent_list_of_releases_does_not_hold_for_ever(monkeypatch):
+    """A server that takes the connection and says nothing; the Census's own client has no timeout."""
+    monkeypatch.setattr(opening, "TIMEOUTS", (0.2, 0.2))
+    monkeypatch.setattr(opening, "TRIES", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("CENSUSFORMER_CENSUS_DIRECTORY", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(UnreachableError, match="the list of Census releases at"):
+            opening.release_directory()

@@ -23,12 +23,14 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import cellxgene_census
 import requests
 import tiledbsoma
 from cellxgene_census import _release_directory  # its URLs are module constants, with no other way to another list
+from urllib3.util import Retry
 
 from censusformer import files
 from censusformer.errors import InputError
@@ -38,8 +40,26 @@ logger = logging.getLogger("censusformer")
 #: Bytes that each column of a read may take; the Census's own default of 1 GiB passes a small machine's memory.
 BUFFER_BYTES = 128 * 1024**2
 
+#: Seconds until a connection, and until the next bytes of an answer, that a server of the list of releases is given.
+TIMEOUTS = (10, 30)
+#: Tries in all of a request to it, after 0, 1, 2 and 4 seconds.
+TRIES = 5
+
 _SIGNED_BY = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE")
 _PUBLIC_URL = _release_directory.CELL_CENSUS_RELEASE_DIRECTORY_URL.rpartition("/")[0]
+
+
+class _Patient(requests.Session):
+    """Requests that end: cellxgene_census's own have no timeout, so that a silent server would hold a job for ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        again = Retry(TRIES - 1, backoff_factor=0.5, status_forcelist=(500, 502, 503, 504))
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, requests.adapters.HTTPAdapter(max_retries=again))
+
+    def request(self, *args: Any, **options: Any) -> requests.Response:
+        return super().request(*args, **{"timeout": TIMEOUTS, **options})
 
 
 class UnreachableError(InputError):
@@ -240,6 +260,7 @@ def _redirect() -> str:
     base = os.environ.get("CENSUSFORMER_CENSUS_DIRECTORY", _PUBLIC_URL).rstrip("/")
     _release_directory.CELL_CENSUS_RELEASE_DIRECTORY_URL = f"{base}/release.json"
     _release_directory.CELL_CENSUS_MIRRORS_DIRECTORY_URL = f"{base}/mirrors.json"
+    _release_directory.requests = _Patient()
     return base
 
 

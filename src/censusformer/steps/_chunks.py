@@ -18,6 +18,7 @@ import hdf5plugin  # noqa: F401 - registers zstd with HDF5
 import numpy as np
 
 from censusformer.errors import InputError
+from censusformer.files import is_intact
 from censusformer.hashing import from_hex
 from censusformer.steps._h5ad import Labels
 
@@ -147,6 +148,9 @@ def open_chunk(path: str | Path) -> Iterator[Chunk]:
     with _readable(path):
         file = h5py.File(path, "r")
     with file:
+        with _readable(path):
+            if not is_intact(path):
+                raise ValueError("its checksum does not fit")
         yield Chunk(path, file)
 
 

@@ -93,8 +93,9 @@ def write_chunk(
             _encode(file.create_group(name), "dict", "0.1.0")
         file.flush()
         image = file.id.get_file_image()
-    with files.atomic(path) as temporary:
-        temporary.write_bytes(image)
+    with files.atomic(path) as temporary, temporary.open("wb") as file:
+        file.write(image)
+        file.write(files.seal(image))  # behind the end that HDF5 has noted
 
 
 def _packed(n: int) -> dict[str, Any]:

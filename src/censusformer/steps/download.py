@@ -23,6 +23,7 @@ from censusformer.census.retry import read_all
 from censusformer.errors import InputError
 from censusformer.hashing import cell_keys, to_hex
 from censusformer.steps._h5ad import Labels, compact, write_chunk
+from censusformer.steps._tables import check
 
 logger = logging.getLogger("censusformer")
 
@@ -77,6 +78,7 @@ def read_list(paths: Sequence[Path]) -> tuple[pa.Table, Source]:
     reasons = []
     for path in paths:
         try:
+            check(path)
             with pq.ParquetFile(path) as file:
                 source = Source.from_json((file.schema_arrow.metadata or {})[b"census"])
                 return file.read(_COLUMNS).select(_COLUMNS).sort_by("soma_joinid"), source

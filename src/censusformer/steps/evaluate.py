@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from censusformer.errors import InputError
 from censusformer.evaluation import baselines
@@ -23,7 +24,7 @@ from censusformer.evaluation.reconstruction import HEADS, Labels, Measured, meas
 from censusformer.evaluation.ridge import fit_ridge
 from censusformer.files import atomic
 from censusformer.hashing import draw, uniform, word
-from censusformer.steps._tables import read_table
+from censusformer.steps._tables import read_table, write_table
 from censusformer.tokens.cells import Cells
 from censusformer.tokens.masking import evaluation_mask
 from censusformer.tokens.shards import read_manifest, read_split
@@ -215,8 +216,7 @@ def _fit(
 
 def _write(out: Path, frame: pd.DataFrame, found: dict[str, Any]) -> None:
     """Write the table, and what the first sentence of a report needs of it."""
-    with atomic(out / "reconstruction.parquet") as temporary:
-        frame.to_parquet(temporary, index=False, compression="zstd")
+    write_table(out / "reconstruction.parquet", pa.Table.from_pandas(frame, preserve_index=False))
     with atomic(out / "summary.json") as temporary:
         temporary.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
     for name, split in found["splits"].items():

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import tiledbsoma
 
 from censusformer import files
@@ -24,6 +23,7 @@ from censusformer.census.provenance import cells_by_stage, provenance
 from censusformer.errors import InputError
 from censusformer.files import atomic_folder
 from censusformer.hashing import cell_keys
+from censusformer.steps._tables import write_table
 
 logger = logging.getLogger("censusformer")
 
@@ -278,9 +278,8 @@ def _write(
         folder.mkdir()
         for chunk in lists:
             table = chunk.table.replace_schema_metadata({b"census": source.to_json().encode()})
-            pq.write_table(table, folder / f"{chunk.name}.parquet", compression="zstd")
-        with files.atomic(args.samples) as temporary:
-            pq.write_table(_samples_table(choices), temporary, compression="zstd")
+            write_table(folder / f"{chunk.name}.parquet", table)
+        write_table(args.samples, _samples_table(choices))
         with files.atomic(args.provenance) as temporary:
             temporary.write_text(json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     logger.info("chunks: %d, listed in %s", len(lists), args.out)
