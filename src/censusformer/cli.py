@@ -31,6 +31,7 @@ STEPS = {
     "evaluate": "measure a model beside its baselines",
     "report": "write the page about a run",
 }
+TOOLS = {"clean": "remove what interrupted or older trainings left in work folders"}  # subcommands without a rule
 
 logger = logging.getLogger("censusformer")
 
@@ -41,7 +42,7 @@ def _parser(step: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="step", metavar="STEP", required=True)
-    for name, summary in STEPS.items():
+    for name, summary in {**STEPS, **TOOLS}.items():
         command = commands.add_parser(name, help=summary, description=summary)
         command.add_argument("--log", type=Path, metavar="FILE", help="write messages to this file, too")
         if name == step:

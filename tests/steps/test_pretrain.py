@@ -1,10 +1,12 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,7 +49,7 @@ def test_results(folder, tmp_path, capfd):
     assert main(command(folder, out, "--work", work, "--train-epochs", 2)) == 0
     assert sorted(path.name for path in out.iterdir()) == [
         "args.json", "best_model.pt", "last.ckpt", "metrics.csv", "tensorboard", "vocab.json"]  # fmt: skip
-    assert not work.exists()
+    assert [path.name for path in work.glob("*/*")] == ["about.json"]
     assert (out / "vocab.json").read_bytes() == (folder / "vocab.json").read_bytes()
     model, about = load_model(out / "best_model.pt")
     assert (model.config.n_genes, model.config.norm, model.config.gene_bias) == (80, "pre", True)
@@ -75,6 +77,11 @@ def test_args_json_tells_all_and_no_path(folder, tmp_path):
     assert args["versions"]["torch"] == torch.__version__
 
 
+def step_of(out):
+    """The step of the work folder's checkpoint; 0 where there is none."""
+    return max((torch.load(path)["state"]["step"] for path in (out / "work").glob("*/last.ckpt")), default=0)
+
+
 LONG = ["--train-epochs", 20, "--execution-checkpoint-minutes", 0.005]
 
 
@@ -89,18 +96,17 @@ def whole(folder, tmp_path_factory):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_process_goes_on_exactly(folder, whole, tmp_path, number):
     process = start(folder, tmp_path / "cut", *LONG)
-    checkpoint = tmp_path / "cut" / "work" / "last.ckpt"
-    while process.poll() is None and not (checkpoint.exists() and torch.load(checkpoint)["state"]["step"] > 0):
+    while process.poll() is None and not step_of(tmp_path / "cut"):
         time.sleep(0.01)
     process.send_signal(number)
     assert process.wait(60) == (128 + number if number == signal.SIGTERM else -number)
-    assert 0 < torch.load(checkpoint)["state"]["step"] < 200
+    assert 0 < step_of(tmp_path / "cut") < 200
     assert not (tmp_path / "cut" / "best_model.pt").exists()
     assert main(command(folder, tmp_path / "cut", *LONG)) == 0
     assert curve(tmp_path / "cut") == curve(whole)
     one, two = ((out / "best_model.pt").read_bytes() for out in (tmp_path / "cut", whole))
     assert one == two
-    assert not checkpoint.parent.exists()
+    assert not step_of(tmp_path / "cut")
 
 
 @pytest.mark.slow
@@ -118,11 +124,8 @@ def test_two_processes_take_the_steps_of_one(folder, tmp_path):
 
 
 def test_a_run_that_ended_before_it_was_published_is_published(folder, tmp_path, monkeypatch):
-    def fail(work, out):
-        raise OSError(28, "No space left on device", str(out))
-
     with monkeypatch.context() as patch:
-        patch.setattr("censusformer.training.session.publish", fail)
+        killed_before_the_end(patch)
         assert main(command(folder, tmp_path, "--train-max-steps", 3)) == 1
     assert main(command(folder, tmp_path, "--train-max-steps", 3)) == 0
     assert (tmp_path / "best_model.pt").exists()
@@ -183,10 +186,101 @@ def test_another_vocabulary_is_refused(folder, tmp_path, capfd):
     assert "vocab.json" in message
 
 
-def test_a_work_folder_of_another_run_is_refused(folder, tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr("censusformer.training.session.publish", lambda *_: None)
-    assert main(command(folder, tmp_path, "--train-max-steps", 2)) == 0
-    assert main(command(folder, tmp_path, "--train-max-steps", 2, "--mask-draw", "run")) == 2
-    message = capfd.readouterr().err
-    assert "mask.draw" in message
-    assert "--work" in message
+def killed_before_the_end(patch):
+    """All steps are taken, nothing is published."""
+
+    def fail(work, out):
+        raise OSError(28, "No space left on device", str(out))
+
+    patch.setattr("censusformer.training.session.publish", fail)
+
+
+def test_another_configuration_leaves_an_interrupted_run_alone(folder, tmp_path, monkeypatch, capfd):
+    one, other = (command(folder, tmp_path, "--train-max-steps", 3, *more) for more in ((), ("--mask-draw", "run")))
+    with monkeypatch.context() as patch:
+        killed_before_the_end(patch)
+        assert main(one) == 1
+    assert step_of(tmp_path) == 3
+    assert main(other) == 0
+    said = capfd.readouterr().err
+    assert "unfinished run with another mask.draw: not used" in said
+    assert step_of(tmp_path) == 3
+    assert main(one) == 0
+    assert "going on from step 3 of 3" in capfd.readouterr().err
+
+
+def test_edited_code_starts_anew_unless_the_folder_is_renamed(folder, tmp_path, monkeypatch, capfd):
+    words = command(folder, tmp_path, "--train-max-steps", 3)
+    with monkeypatch.context() as patch:
+        killed_before_the_end(patch)
+        assert main(words) == 1
+        patch.setattr("censusformer.steps.pretrain.code_digest", lambda module: "edited")
+        assert main(words) == 1
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "mv" in line]
+    _, old, new = line[line.index("mv") :].split()
+    shutil.rmtree(new)
+    Path(old).rename(new)
+    monkeypatch.setattr("censusformer.steps.pretrain.code_digest", lambda module: "edited")
+    assert main(words) == 0
+    assert "going on from step 3 of 3" in capfd.readouterr().err
+
+
+def test_a_finished_reference_run_goes_on_when_it_is_made_longer(folder, tmp_path, capfd):
+    reference = ("--train-recipe", "reference", "--train-epochs")
+    assert main(command(folder, tmp_path / "whole", *reference, 3)) == 0
+    assert main(command(folder, tmp_path / "longer", *reference, 2)) == 0
+    assert (tmp_path / "longer/last.ckpt").stat().st_nlink == 2  # kept without taking space
+    for path in (tmp_path / "longer").glob("*.*"):  # Snakemake removes outputs before a job runs
+        path.unlink()
+    capfd.readouterr()
+    assert main(command(folder, tmp_path / "longer", *reference, 3)) == 0
+    assert "the finished run of 2 epochs goes on to 3" in capfd.readouterr().err
+    assert curve(tmp_path / "longer") == curve(tmp_path / "whole")
+    one, two = (torch.load(tmp_path / name / "last.ckpt") for name in ("longer", "whole"))
+    assert all(torch.equal(one["model"][key], two["model"][key]) for key in two["model"])
+    best, same = (load_model(tmp_path / name / "best_model.pt") for name in ("longer", "whole"))
+    assert best[1] == same[1]
+    assert all(torch.equal(best[0].state_dict()[key], same[0].state_dict()[key]) for key in same[0].state_dict())
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_finished_run_is_trained_again_when_it_is_asked_for_again(folder, tmp_path, capfd, epochs):
+    words = ("--train-recipe", "reference", "--train-epochs")
+    assert main(command(folder, tmp_path, *words, 2)) == 0
+    capfd.readouterr()
+    assert main(command(folder, tmp_path, *words, epochs)) == 0
+    said = capfd.readouterr().err
+    assert "going on" not in said
+    assert "epoch 1: valid" in said
+    assert torch.load(tmp_path / "last.ckpt")["state"]["step"] == 10 * epochs
+
+
+def test_an_interrupted_run_made_shorter_than_it_is_starts_anew(folder, tmp_path, monkeypatch, capfd):
+    words = ("--train-recipe", "reference", "--train-epochs")
+    with monkeypatch.context() as patch:
+        killed_before_the_end(patch)
+        assert main(command(folder, tmp_path, *words, 2)) == 1
+    assert main(command(folder, tmp_path, *words, 1)) == 0
+    assert "past the end of this shorter run" in capfd.readouterr().err
+    assert torch.load(tmp_path / "last.ckpt")["state"]["step"] == 10
+
+
+def test_recipe_fast_says_why_it_cannot_be_made_longer(folder, tmp_path, capfd):
+    assert main(command(folder, tmp_path, "--train-epochs", 1)) == 0
+    assert main(command(folder, tmp_path, "--train-epochs", 2)) == 0
+    assert "recipe fast cannot go on from the finished 1 epochs to 2" in capfd.readouterr().err
+    assert [path.name for path in (tmp_path / "work").glob("*/*")] == ["about.json"]
+
+
+def test_two_processes_do_not_share_a_work_folder(folder, tmp_path, capfd, monkeypatch):
+    from censusformer.training import work
+
+    words = command(folder, tmp_path, "--train-max-steps", 2)
+    with monkeypatch.context() as patch:
+        killed_before_the_end(patch)
+        main(words)
+    (place,) = (tmp_path / "work").iterdir()
+    with work.locked(place):
+        assert main(words) == 2
+    assert "is in use: another process trains there" in capfd.readouterr().err
+    assert main(words) == 0

@@ -7,6 +7,7 @@ Reads `shards.json`, the shards that it lists and `vocab.json`; writes `best_mod
 import argparse
 from pathlib import Path
 
+from censusformer.digest import code_digest
 from censusformer.tokens.vocabulary import Vocabulary
 
 
@@ -16,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--shards", type=Path, required=True, metavar="JSON", help="list of shards (shards.json)")
     add("--vocab", type=Path, required=True, metavar="JSON", help="vocabulary (vocab.json)")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
-    add("--work", type=Path, metavar="DIR", help="folder for checkpoints while it runs, which a restart goes on from; "
-        "removed at the end (default: OUT/work)")  # fmt: skip
+    add("--work", type=Path, metavar="DIR", help="folder for checkpoints while it runs, which a restart goes on from: "
+        "each configuration has a folder of its own in it (default: OUT/work)")  # fmt: skip
     _add_mask_and_model(parser.add_argument_group("mask and model"))
     _add_train(parser.add_argument_group("training"))
     _add_execution(parser.add_argument_group("execution: how it runs, never what comes out"))
@@ -82,4 +83,4 @@ def run(args: argparse.Namespace) -> None:
     settings = session.settings_of(vars(args))
     vocabulary = Vocabulary.read(args.vocab)
     session.pretrain(settings, args.shards, vocabulary, out=args.out, work=args.work or args.out / "work",
-                     threads=args.threads)  # fmt: skip
+                     threads=args.threads, code=code_digest(__name__))  # fmt: skip

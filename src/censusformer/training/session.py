@@ -1,5 +1,6 @@
 """A run of pretraining from end to end: settings, Fabric, training, and the results in their place."""
 
+import contextlib
 import json
 import logging
 import platform
@@ -19,11 +20,13 @@ from censusformer.files import atomic
 from censusformer.model import parameter_counts
 from censusformer.model.attention import choose_backend
 from censusformer.tokens.vocabulary import Vocabulary
+from censusformer.training import checkpoints
 from censusformer.training.data import Data, read_data
 from censusformer.training.recipes import recipe_of
 from censusformer.training.settings import ExecutionSettings, MaskSettings, Settings, TrainSettings
 from censusformer.training.threads import set_threads
-from censusformer.training.trainer import BEST, BOARD, LAST, METRICS, Trainer
+from censusformer.training.trainer import Trainer
+from censusformer.training.work import BEST, BOARD, LAST, METRICS, About, finish, identity, locked, place, prepare
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -77,30 +80,48 @@ def precision_of(name: str, *, cuda: bool) -> str:
 
 
 def pretrain(
-    settings: Settings, shards: Path, vocabulary: Vocabulary, *, out: Path, work: Path, threads: int | None = None
+    settings: Settings,
+    shards: Path,
+    vocabulary: Vocabulary,
+    *,
+    out: Path,
+    work: Path,
+    threads: int | None = None,
+    code: str = "",
 ) -> None:
-    """Train, or go on from the work folder, and publish the results to `out`.
+    """Train, or go on from this configuration's folder in `work`, and publish the results to `out`.
+
+    `code` is a digest of the source: what other source began is not gone on with.
 
     Raises
     ------
     InputError
-        Where shards and vocabulary do not fit, a split is empty, the work folder belongs to another run, or the loss
-        is not finite.
+        Where shards and vocabulary do not fit, a split is empty, another process trains the same, or the loss is not
+        finite.
     """
     set_threads(int(settings.model["d_model"]), threads)
     data = read_data(shards, vocabulary)
-    work.mkdir(parents=True, exist_ok=True)
+    about = About(identity(settings, data.sha256, vocabulary.sha256), code, settings.train.epochs)
+    folder = work / about.name
+    folder.mkdir(parents=True, exist_ok=True)
     fabric = start_fabric(settings.execution)
     if not fabric.is_global_zero:
         logger.setLevel(logging.WARNING)  # one process tells what all do
-    trainer = Trainer(fabric, settings, data, work)
-    announce(trainer)
-    trainer.fit()
-    if trainer.fabric.is_global_zero:
-        _write_json(work / ARGS, describe(trainer))
-        vocabulary.write(work / VOCABULARY)
-        publish(work, out)
-    trainer.fabric.barrier()
+    with locked(folder) if fabric.is_global_zero else contextlib.nullcontext():
+        if fabric.is_global_zero:
+            prepare(folder, about)
+        fabric.barrier()
+        trainer = Trainer(fabric, settings, data, folder)
+        announce(trainer)
+        trainer.fit()
+        if trainer.fabric.is_global_zero:
+            _write_json(folder / ARGS, describe(trainer))
+            vocabulary.write(folder / VOCABULARY)
+            _own_settings(folder / BEST, settings)
+            publish(folder, out)
+            finish(folder, about)
+            logger.info("wrote %s", out / BEST)
+        trainer.fabric.barrier()
 
 
 def announce(trainer: Trainer) -> None:
@@ -199,16 +220,21 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def _own_settings(path: Path, settings: Settings) -> None:
+    """Write this run's settings into a best model that a shorter run left."""
+    content = checkpoints.load(path, "model")
+    args = settings.results()
+    if content["args"] != args:
+        checkpoints.save(path, "model", {**content, "args": args})
+
+
 def publish(work: Path, out: Path) -> None:
-    """Copy the results to their place, each whole or not at all, the model last; then remove the work folder."""
+    """Put the results in their place, each whole or not at all, the model last."""
     for name in (VOCABULARY, ARGS, METRICS, LAST, BEST):
-        with atomic(out / name) as temporary:
-            shutil.copyfile(work / name, temporary)
+        place(work / name, out / name)
     if (work / BOARD).is_dir():
         shutil.rmtree(out / BOARD, ignore_errors=True)
         shutil.copytree(work / BOARD, out / BOARD)
-    shutil.rmtree(work)
-    logger.info("wrote %s", out / BEST)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -126,3 +126,7 @@ class Settings:
         sections = asdict(self)
         sections["mask"]["ratios"] = list(self.mask.ratios)
         return sections
+
+    def results(self) -> dict[str, dict[str, Any]]:
+        """The sections that decide what comes out: all but `execution`."""
+        return {name: value for name, value in self.to_dict().items() if name != "execution"}

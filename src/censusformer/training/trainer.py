@@ -27,13 +27,13 @@ from censusformer.training.recipes import build_optimizer, learning_rate, mean_b
 from censusformer.training.settings import Settings
 from censusformer.training.state import State, Sums
 from censusformer.training.validation import fixed_losses
+from censusformer.training.work import BEST, BOARD, LAST, METRICS, identity
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 logger = logging.getLogger("censusformer")
 
-LAST, BEST, METRICS, BOARD = "last.ckpt", "best_model.pt", "metrics.csv", "tensorboard"
 _WEIGHTS, _DROPOUT = word("initial weights"), word("dropout")
 
 
@@ -213,12 +213,8 @@ class Trainer:
     # Checkpoints
 
     def identity(self) -> dict[str, Any]:
-        """What decides the result of the run: a checkpoint is continued by the same alone."""
-        sections = self.settings.to_dict()
-        keys = {f"{name}.{key}": value for name in ("mask", "model", "train") for key, value in sections[name].items()}
-        if not self.recipe.depends_on_length:
-            del keys["train.epochs"], keys["train.max_steps"]
-        return {**keys, "shards": self.data.sha256, "vocabulary": self.data.vocabulary.sha256}
+        """What decides the result of the run."""
+        return identity(self.settings, self.data.sha256, self.data.vocabulary.sha256)
 
     def _save(self) -> None:
         """Write `last.ckpt` and `metrics.csv`; a loss that is not finite never replaces a good checkpoint."""
@@ -252,7 +248,7 @@ class Trainer:
             "epoch": self.state.best_epoch,
             "step": self.state.best_step,
             "valid": valid,
-            "args": {name: value for name, value in self.settings.to_dict().items() if name != "execution"},
+            "args": self.settings.results(),
         }
         checkpoints.save(self.work / BEST, "model", content)
 
@@ -268,6 +264,9 @@ class Trainer:
             raise InputError(
                 f"{path} belongs to a run with another {', '.join(other)}: give another --work, or delete this folder"
             )
+        if content["state"]["step"] > self.total_steps:
+            logger.info("%s is past the end of this shorter run: starting anew", path)
+            return
         self.module.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.fabric.strategy.precision.load_state_dict(content["precision"])
