@@ -20,12 +20,12 @@ import torch
 
 from censusformer.files import atomic
 from censusformer.tokens.cells import Cells
-from censusformer.training.batches import fixed_cells
 from censusformer.training.recipes import RECIPES
 from censusformer.training.session import start_fabric
 from censusformer.training.settings import ExecutionSettings, MaskSettings, Settings, TrainSettings
 from censusformer.training.trainer import Trainer
 from censusformer.training.validation import fixed_losses
+from censusformer.training.window import fixed_cells
 
 MODEL = {"n_layers": 3, "d_model": 64, "n_heads": 4, "d_ff": 128, "dropout": 0.1}
 RATES = {"reference": 1e-4}  # all others: 2e-3

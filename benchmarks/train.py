@@ -27,9 +27,10 @@ from censusformer.model import ModelConfig, Pretrainer, parameter_counts, square
 from censusformer.tokens.cells import Cells
 from censusformer.tokens.masking import training_mask
 from censusformer.tokens.vocabulary import Vocabulary
-from censusformer.training.batches import epoch_order, pack
+from censusformer.training.batches import pack
 from censusformer.training.padded import Padded, collate_padded
 from censusformer.training.recipes import RECIPES, build_optimizer
+from censusformer.training.window import epoch_order
 
 MODELS = {
     "cpu-128": {"n_layers": 12, "d_model": 128, "n_heads": 4, "d_ff": 128},

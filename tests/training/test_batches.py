@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from small_shards import cells_of, expressed, vocabulary_of
 
 from censusformer.tokens.masking import n_masked, training_mask
-from censusformer.training.batches import TrainingBatches, ahead, batches_by_tokens, epoch_order, fixed_cells, pack
+from censusformer.training.batches import TrainingBatches, ahead, batches_by_tokens, pack
 from censusformer.training.settings import MaskSettings
+from censusformer.training.window import epoch_order, fixed_cells
 
 VOCABULARY = vocabulary_of(80)
 

@@ -13,10 +13,10 @@ from small_shards import expressed
 from censusformer.errors import InputError
 from censusformer.tokens.masking import evaluation_mask
 from censusformer.training import load_model, predict_masked
-from censusformer.training.batches import fixed_cells
 from censusformer.training.recipes import mean_bins
 from censusformer.training.session import start_fabric
 from censusformer.training.trainer import BEST, BOARD, LAST, METRICS, Trainer
+from censusformer.training.window import fixed_cells
 
 
 def train(settings, data, work, kind=Trainer):

@@ -84,6 +84,11 @@ class Cells:
         """The number of tokens of each cell, int64 (n,)."""
         return np.diff(self.offsets)
 
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of all cells."""
+        return int(self.offsets[-1])
+
     def tokens_of(self, rows: np.ndarray) -> np.ndarray:
         """Positions of these cells' tokens in `genes` and `values`, int64, cell after cell."""
         return gather_ragged(self.offsets, rows)[1]
@@ -95,6 +100,64 @@ class Cells:
         labels = (column.take(rows) for column in (self.sample, self.dataset_id, self.cell_type))
         flat = self.genes[tokens], self.values[tokens], self.tie_var[rows]
         return Cells(self.cell[rows], offsets, *flat, *labels)
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Cells as the model reads them: `<cls>`, then the genes; no labels.
+
+    Parameters
+    ----------
+    cell, offsets, genes, values
+        As of `Cells`, with T tokens including `<cls>`, whose value is 0.
+    """
+
+    cell: np.ndarray
+    offsets: np.ndarray
+    genes: np.ndarray
+    values: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.cell)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """The number of tokens of each cell, `<cls>` included, int64 (n,)."""
+        return np.diff(self.offsets)
+
+    def take(self, rows: np.ndarray) -> "Sequences":
+        """Take the cells of these rows (int64), in the order given."""
+        offsets, tokens = gather_ragged(self.offsets, rows)
+        return Sequences(self.cell[rows], offsets, self.genes[tokens], self.values[tokens])
+
+    def part(self, start: int, stop: int) -> "Sequences":
+        """The cells start..stop-1, without a copy of their tokens."""
+        tokens, offsets = slice(self.offsets[start], self.offsets[stop]), self.offsets[start : stop + 1]
+        return Sequences(self.cell[start:stop], offsets - tokens.start, self.genes[tokens], self.values[tokens])
+
+
+def join(parts: Sequence[Sequences]) -> Sequences:
+    """One set of sequences out of several, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    starts = np.cumsum([0] + [len(part.genes) for part in parts])
+    offsets = [part.offsets[:-1] + start for part, start in zip(parts, starts, strict=False)]
+    flat = (np.concatenate([getattr(part, name) for part in parts]) for name in ("cell", "genes", "values"))
+    cell, genes, values = flat
+    return Sequences(cell, np.concatenate([*offsets, starts[-1:]]), genes, values)
+
+
+def sequences(cells: Cells, rows: np.ndarray, cls: int) -> Sequences:
+    """Gather some cells, `<cls>` before each, in one pass over the tokens."""
+    starts = cells.offsets[rows] - 1  # where <cls> would lie; what lies there is overwritten
+    lengths = cells.offsets[rows + 1] - starts
+    offsets = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    tokens = np.repeat(starts - offsets[:-1], lengths)
+    tokens += np.arange(offsets[-1])
+    genes, values = cells.genes[tokens], cells.values[tokens]
+    genes[offsets[:-1]], values[offsets[:-1]] = cls, 0
+    return Sequences(cells.cell[rows], offsets, genes, values)
 
 
 def gather_ragged(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from censusformer.hashing import draw as hash_of
-from censusformer.hashing import splitmix64, uniform, word
-from censusformer.tokens.cells import Cells
+from censusformer.hashing import splitmix64, splitmix64_inplace, uniform, word
+from censusformer.tokens.cells import Cells, Sequences
 
 _RATIO = word("mask.ratios")
 _EVALUATION = word("censusformer evaluation mask")
@@ -42,11 +42,23 @@ def mask_tokens(offsets: np.ndarray, scores: np.ndarray, ratios: np.ndarray | fl
     bool (T,), True where masked.
     """
     lengths = np.diff(offsets)
-    if not len(lengths):
-        return np.empty(0, bool)
-    if lengths.min() < 2:
+    if len(lengths) and lengths.min() < 2:
         raise ValueError("a cell with fewer than two tokens has nothing to mask")
-    counts = n_masked(lengths, ratios)
+    return smallest(offsets, scores, n_masked(lengths, ratios))
+
+
+def smallest(offsets: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mark the counts[i] smallest scores of each cell, bool (T,); where two are equal the earlier is the smaller.
+
+    Parameters
+    ----------
+    offsets, scores
+        As in `mask_tokens`; no cell is empty.
+    counts
+        int64 (n,), from 1 to the cell's tokens.
+    """
+    if not len(counts):
+        return np.empty(0, bool)
     mask = np.empty(len(scores), bool)
     starts = np.searchsorted(offsets, np.arange(0, len(scores), _BLOCK), side="right") - 1
     for first, last in zip(starts, [*starts[1:], len(counts)], strict=True):
@@ -57,11 +69,11 @@ def mask_tokens(offsets: np.ndarray, scores: np.ndarray, ratios: np.ndarray | fl
 
 
 def _smallest(offsets: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Mark the counts[i] smallest scores of each cell, by one sort of keys that begin with the cell's number."""
+    """Do it by one sort of 32-bit keys: the cell's number, then the upper bits of the score."""
     lengths = np.diff(offsets)
-    bits = np.uint64(max(1, int(len(lengths) - 1).bit_length()))
-    number = np.arange(len(lengths), dtype=np.uint64) << (np.uint64(64) - bits)
-    keys = (scores >> bits) | np.repeat(number, lengths)
+    bits = max(1, int(len(lengths) - 1).bit_length())  # of the number: at most 15, as a block has 2**14 tokens or so
+    keys = (scores >> np.uint64(32 + bits)).astype(np.uint32)
+    keys |= np.repeat(np.arange(len(lengths), dtype=np.uint32) << np.uint32(32 - bits), lengths)
     threshold = np.sort(keys)[offsets[:-1] + counts - 1]
     mask = keys <= np.repeat(threshold, lengths)
     if np.count_nonzero(mask) == counts.sum():
@@ -128,6 +140,24 @@ def evaluation_mask(cells: Cells, gene_words: np.ndarray, ratio: float) -> np.nd
     return mask_tokens(cells.offsets, splitmix64(scores ^ np.float64(ratio).view(np.uint64)), ratio)
 
 
-def _token_hash(cell_hash: np.ndarray, cells: Cells, gene_words: np.ndarray) -> np.ndarray:
+def training_mask_with_cls(
+    cells: Sequences, gene_words: np.ndarray, ratios: Sequence[float], draw: str, *, seed: int, epoch: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the same mask for cells with their `<cls>`, which is never masked.
+
+    Returns
+    -------
+    int64 (M,), the masked positions in order, and how many of them each cell has, int64 (n,).
+    """
+    counts = n_masked(cells.lengths - 1, training_ratios(cells.cell, ratios, draw, seed, epoch))
+    words = np.append(gene_words, np.uint64(0))  # <cls> follows the genes
+    scores = _token_hash(hash_of(seed, epoch, cells.cell), cells, words)
+    scores[cells.offsets[:-1]] = np.iinfo(np.uint64).max
+    return np.flatnonzero(smallest(cells.offsets, scores, counts)), counts
+
+
+def _token_hash(cell_hash: np.ndarray, cells: Cells | Sequences, gene_words: np.ndarray) -> np.ndarray:
     """One more word, the gene's, chained to each cell's hash: uint64 (T,)."""
-    return splitmix64(np.repeat(cell_hash, cells.lengths) ^ gene_words.take(cells.genes))
+    words = gene_words.take(cells.genes)
+    words ^= np.repeat(cell_hash, cells.lengths)
+    return splitmix64_inplace(words)

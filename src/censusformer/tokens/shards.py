@@ -123,7 +123,24 @@ def read_split(manifest: str | Path, split: str, vocab: Vocabulary | str | None 
     files = content["splits"][split]["files"]
     if not files:
         return empty_cells(np.uint16, np.uint8)
-    return concat([_listed(manifest, file, content["vocab_sha256"], vocab) for file in files])
+    return concat([read_listed(manifest, file, content["vocab_sha256"] if vocab is None else vocab) for file in files])
+
+
+def read_listed(manifest: Path, file: dict, vocab: Vocabulary | str) -> Cells:
+    """Read one of the files that `shards.json` lists, and check that it is that file.
+
+    Raises
+    ------
+    InputError
+        Where it is missing, damaged or another one.
+    """
+    path = manifest.parent / file["path"]
+    if not path.is_file():
+        raise InputError(f"{path}, which {manifest} lists, is missing: run snakemake again")
+    cells, _ = read_shard(path, vocab)
+    if file_sha256(path) != file["sha256"]:
+        raise InputError(f"{path} is not the file that {manifest} lists: delete {path} and run snakemake again")
+    return cells
 
 
 def read_manifest(path: str | Path) -> dict:
@@ -150,16 +167,6 @@ def empty_cells(genes: type, values: type) -> Cells:
     none = Categories(np.empty(0, np.int32), ())
     keys, offsets, variance = np.empty(0, np.uint64), np.zeros(1, np.int64), np.empty(0, np.float32)
     return Cells(keys, offsets, np.empty(0, genes), np.empty(0, values), variance, none, none, none)
-
-
-def _listed(manifest: Path, file: dict, sha256: str, vocab: Vocabulary | str | None) -> Cells:
-    path = manifest.parent / file["path"]
-    if not path.is_file():
-        raise InputError(f"{path}, which {manifest} lists, is missing: run snakemake again")
-    cells, _ = read_shard(path, sha256 if vocab is None else vocab)
-    if file_sha256(path) != file["sha256"]:
-        raise InputError(f"{path} is not the file that {manifest} lists: delete {path} and run snakemake again")
-    return cells
 
 
 def _refuse_other_vocabulary(path: str | Path, found: str, vocab: Vocabulary | str | None) -> None:

@@ -14,14 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from censusformer.hashing import draw, word
 from censusformer.model import Packed
-from censusformer.tokens.cells import Cells
-from censusformer.tokens.masking import training_mask
+from censusformer.tokens.cells import Cells, Sequences, join, sequences
+from censusformer.tokens.masking import n_masked, training_mask_with_cls, training_ratios
 from censusformer.tokens.vocabulary import CLS_VALUE, MASK_VALUE, Vocabulary
 from censusformer.training.settings import MaskSettings
+from censusformer.training.window import Window, epoch_order
 
-_ORDER = word("order of an epoch")
 _BLOCK_TOKENS = 2**18  # tokens packed at once: amortises numpy's overhead over many batches, 10 MB or so
 T = TypeVar("T")
 
@@ -102,24 +101,29 @@ def pack(cells: Cells, mask: np.ndarray, cls: int) -> Block:
     return Block(genes, values, cells.offsets + np.arange(n + 1), place[asked], owner[asked], targets, first)
 
 
-def epoch_order(cell: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """Order of the cells in an epoch, int64 (n,): by hash(seed, epoch, cell), so that shards do not matter."""
-    return np.lexsort((cell, draw(_ORDER, seed, epoch, cell)))
+def block_of(cells: Sequences, positions: np.ndarray, counts: np.ndarray) -> Block:
+    """Hide the masked values of cells that have their `<cls>`.
 
-
-def fixed_cells(cell: np.ndarray, n: int) -> np.ndarray:
-    """Rows of n cells chosen by hash of their keys alone, int64: the same training cells at every evaluation."""
-    return np.sort(np.argsort(draw(word("train_fixed"), cell), kind="stable")[:n])
+    Parameters
+    ----------
+    positions, counts
+        The masked positions in order, and how many each cell has.
+    """
+    values = cells.values.astype(np.float32)
+    targets = values[positions]
+    values[positions] = MASK_VALUE
+    owner, first = np.repeat(np.arange(len(cells)), counts), np.concatenate(([0], counts.cumsum()))
+    return Block(cells.genes.astype(np.int64), values, cells.offsets, positions, owner, targets, first)
 
 
 @dataclass(frozen=True)
 class TrainingBatches:
-    """The batches of training: `batch_size` cells of one global permutation an epoch, masked anew in each.
+    """The batches of training: `batch_size` cells of one permutation an epoch, masked anew in each.
 
     Parameters
     ----------
     cells
-        All training cells, in any order.
+        All training cells, in any order, or a window over their shards.
     vocabulary
         Theirs.
     mask
@@ -132,7 +136,7 @@ class TrainingBatches:
         This process takes each world-th cell of the batch.
     """
 
-    cells: Cells
+    cells: Cells | Window
     vocabulary: Vocabulary
     mask: MaskSettings
     batch_size: int
@@ -146,36 +150,62 @@ class TrainingBatches:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Batches of an epoch (from 0), from batch `first` on."""
-        order = epoch_order(self.cells.cell, self.seed, epoch)
-        mean = max(1, int(self.cells.offsets[-1] / max(1, len(self.cells)) * self.batch_size))
-        many = max(1, _BLOCK_TOKENS // mean)  # batches of a block
-        for start in range(first, len(self), many):
-            rows = order[start * self.batch_size : (start + many) * self.batch_size]
-            yield from self._of_block(self.cells.take(rows), epoch)
+        mean = max(1, self.cells.n_tokens // max(1, len(self.cells)) * self.batch_size)
+        size = max(1, _BLOCK_TOKENS // mean) * self.batch_size
+        start = first * self.batch_size
+        if isinstance(self.cells, Window):
+            blocks = blocks_of(self.cells.pieces(self.seed, epoch, start), size)
+        else:
+            order, cls = epoch_order(self.cells.cell, self.seed, epoch), self.vocabulary.cls
+            blocks = (sequences(self.cells, order[i : i + size], cls) for i in range(start, len(order), size))
+        of_block = self._of_block if self.world == 1 else self._shares
+        for cells in blocks:
+            yield from of_block(cells, epoch)
 
-    def _of_block(self, cells: Cells, epoch: int) -> Iterator[Batch]:
-        words = self.vocabulary.gene_words
-        mask, _ = training_mask(cells, words, self.mask.ratios, self.mask.draw, seed=self.seed, epoch=epoch)
-        if self.world > 1:
-            yield from self._shares(cells, mask)
-            return
-        block = pack(cells, mask, self.vocabulary.cls)
+    def _of_block(self, cells: Sequences, epoch: int) -> Iterator[Batch]:
+        block = self._masked(cells, epoch)
         for start in range(0, len(cells), self.batch_size):
             yield block.batch(start, min(start + self.batch_size, len(cells)))
 
-    def _shares(self, cells: Cells, mask: np.ndarray) -> Iterator[Batch]:
+    def _shares(self, cells: Sequences, epoch: int) -> Iterator[Batch]:
         """Cut the share of this rank out of each batch; a rank without one gets a cell of which nothing is asked."""
+        ratios = training_ratios(cells.cell, self.mask.ratios, self.mask.draw, self.seed, epoch)
+        counts = n_masked(cells.lengths - 1, ratios)
+        place = np.arange(len(cells)) % self.batch_size  # in the batch
+        mine = place % self.world == self.rank
+        block = self._masked(cells.take(np.flatnonzero(mine)), epoch)
+        ends = np.concatenate(([0], mine.cumsum()))
         for start in range(0, len(cells), self.batch_size):
-            rows = np.arange(start, min(start + self.batch_size, len(cells)))
-            share = rows[self.rank :: self.world]
-            n_masked = int(mask[cells.offsets[start] : cells.offsets[rows[-1] + 1]].sum())
-            mine = cells.take(share if len(share) else rows[:1])
-            hidden = mask[cells.tokens_of(share)] if len(share) else np.zeros(len(mine.genes), bool)
-            yield (
-                pack(mine, hidden, self.vocabulary.cls)
-                .batch(0, len(mine))
-                ._replace(n_masked=n_masked, n_cells=len(rows))
+            stop = min(start + self.batch_size, len(cells))
+            share = (
+                block.batch(ends[start], ends[stop])
+                if ends[stop] > ends[start]
+                else unasked(cells.part(start, start + 1))
             )
+            yield share._replace(n_masked=int(counts[start:stop].sum()), n_cells=stop - start)
+
+    def _masked(self, cells: Sequences, epoch: int) -> Block:
+        words, (ratios, draw_by) = self.vocabulary.gene_words, (self.mask.ratios, self.mask.draw)
+        return block_of(cells, *training_mask_with_cls(cells, words, ratios, draw_by, seed=self.seed, epoch=epoch))
+
+
+def unasked(cells: Sequences) -> Batch:
+    """A batch of which nothing is to be predicted."""
+    return block_of(cells, np.empty(0, np.int64), np.zeros(len(cells), np.int64)).batch(0, len(cells))
+
+
+def blocks_of(pieces: Iterator[Sequences], size: int) -> Iterator[Sequences]:
+    """Put pieces of any length together to blocks of `size` cells; the last may have fewer."""
+    waiting: list[Sequences] = []
+    for piece in pieces:
+        waiting.append(piece)
+        if sum(map(len, waiting)) >= size:
+            whole = join(waiting)
+            last = len(whole) - len(whole) % size
+            yield from (whole.part(start, start + size) for start in range(0, last, size))
+            waiting = [whole.part(last, len(whole))] if last < len(whole) else []
+    if waiting:
+        yield join(waiting)
 
 
 def batches_by_tokens(cells: Cells, mask: np.ndarray, cls: int, budget: int) -> Iterator[Batch]:

@@ -7,7 +7,7 @@ from censusformer.errors import InputError
 from censusformer.tokens.cells import Cells
 from censusformer.tokens.shards import file_sha256, read_manifest, read_split
 from censusformer.tokens.vocabulary import Vocabulary
-from censusformer.training.batches import fixed_cells
+from censusformer.training.window import fixed_cells
 
 
 @dataclass(frozen=True)
