@@ -62,3 +62,15 @@ def test_of_real_chunks(data):
     total = pd.concat(tables).groupby("feature_id")["total"].sum()
     assert data.genes_table["feature_id"].tolist() == sorted(total.index[total >= 3])
     assert data.genes_table["total"].tolist() == total[data.genes_table["feature_id"]].tolist()
+
+
+def test_the_list_alone_does_not_change_with_the_totals(counts, tmp_path):
+    lists = [tmp_path / f"{name}.list" for name in ("one", "two")]
+    for path, more in zip(lists, (0, 7), strict=True):
+        table = pq.read_table(counts[0])
+        totals = [total + more for total in table["total"].to_pylist()]
+        pq.write_table(table.set_column(2, "total", pa.array(totals)), tmp_path / "counts.parquet")
+        words = ["--counts", [tmp_path / "counts.parquet"], "--filter-min-counts-per-gene", 2, "--out-list", path]
+        assert step("genes", *words, "--out", tmp_path / "genes.parquet") == 0
+    assert lists[0].read_bytes() == lists[1].read_bytes()
+    assert pq.read_table(lists[0]).to_pydict() == {"feature_id": ["a", "b", "c"], "feature_name": ["A", "B", "C"]}

@@ -73,6 +73,7 @@ checkpoint select:
             "census.test_datasets",
             "census.min_cells_per_sample",
             "census.max_cells_per_sample",
+            "census.unnamed_donors",
             "chunk.cells",
         ),
         # fmt: on

@@ -100,14 +100,34 @@ def chunks(wildcards):
     return sorted(path.stem for path in folder.glob("*.parquet"))
 
 
+# Behind a checkpoint whose file comes out the same nothing runs again, if every rule behind it has the file among its
+# inputs. So the steps that gather all chunks are checkpoints.
 def genes(wildcards):
-    """Every rule behind `genes` has it among its inputs, or a `genes` that comes out the same re-runs that rule."""
-    return checkpoints.genes.get(dataset=wildcards.dataset).output[0]
+    """The gene list: ids and names, without the totals, which change with every cell."""
+    return checkpoints.genes.get(dataset=wildcards.dataset).output.list
+
+
+def vocab(wildcards):
+    return checkpoints.vocab.get(dataset=wildcards.dataset).output[0]
+
+
+def manifest(wildcards):
+    """The list of shards with their checksums."""
+    return checkpoints.manifest.get(dataset=wildcards.dataset).output[0]
 
 
 def per_chunk(pattern):
     """The pattern's file for each chunk of the data set."""
     return lambda wildcards: [pattern.format(**{**dict(wildcards), "chunk": chunk}) for chunk in chunks(wildcards)]
+
+
+def shards(*splits):
+    """The shards of these splits. Their dates say nothing to readers, who have the checksums of `manifest` as input."""
+    return lambda wildcards: [
+        ancient(f"results/{wildcards.dataset}/shards/{split}/{chunk}.parquet")
+        for split in splits
+        for chunk in chunks(wildcards)
+    ]
 
 
 def where_given(**inputs):

@@ -22,10 +22,9 @@ rule effective_config:
 
 rule pretrain:
     input:
-        shards="results/{dataset}/shards.json",
-        vocab="results/{dataset}/vocab.json",
-        train=per_chunk("results/{dataset}/shards/train/{chunk}.parquet"),
-        valid=per_chunk("results/{dataset}/shards/valid/{chunk}.parquet"),
+        shards=manifest,
+        vocab=vocab,
+        files=shards("train", "valid"),
         genes=genes,
     output:
         model="results/{dataset}/{run}/best_model.pt",
@@ -57,12 +56,10 @@ rule pretrain:
 rule evaluate:
     input:
         model="results/{dataset}/{run}/best_model.pt",
-        shards="results/{dataset}/shards.json",
-        vocab="results/{dataset}/vocab.json",
+        shards=manifest,
+        vocab=vocab,
         samples="results/{dataset}/samples.parquet",
-        train=per_chunk("results/{dataset}/shards/train/{chunk}.parquet"),
-        valid=per_chunk("results/{dataset}/shards/valid/{chunk}.parquet"),
-        test=per_chunk("results/{dataset}/shards/test/{chunk}.parquet"),
+        files=shards("train", "valid", "test"),
         genes=genes,
     output:
         table="results/{dataset}/{run}/evaluation/reconstruction.parquet",
@@ -95,11 +92,13 @@ rule report:
         hvg=per_chunk("results/{dataset}/hvg/{chunk}.parquet"),
         cells=per_chunk("results/{dataset}/cells/{chunk}.parquet"),
         split=per_chunk("results/{dataset}/split/{chunk}.parquet"),
-        shards="results/{dataset}/shards.json",
-        vocab="results/{dataset}/vocab.json",
+        shards=manifest,
+        vocab=vocab,
         metrics="results/{dataset}/{run}/metrics.csv",
         args="results/{dataset}/{run}/args.json",
         table="results/{dataset}/{run}/evaluation/reconstruction.parquet",
+        totals="results/{dataset}/genes.parquet",
+        files=shards("train", "valid", "test"),
         genes=genes,
     output:
         "results/{dataset}/{run}/report.html",
@@ -119,7 +118,7 @@ rule report:
         "Writing the page about {wildcards.dataset}/{wildcards.run}"
     shell:
         "censusformer report --log {log} --samples {input.samples} --provenance {input.provenance}"
-        " --genes {input.genes} --hvg {input.hvg} --cells {input.cells} --split {input.split}"
+        " --genes {input.totals} --hvg {input.hvg} --cells {input.cells} --split {input.split}"
         " --shards {input.shards} --vocab {input.vocab} --metrics {input.metrics} --model-args {input.args}"
         " --evaluation results/{wildcards.dataset}/{wildcards.run}/evaluation --settings {params.settings:q}"
         " --benchmarks results/census/benchmarks results/{wildcards.dataset}/benchmarks"

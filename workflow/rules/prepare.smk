@@ -5,7 +5,8 @@ checkpoint genes:
     input:
         per_chunk("results/census/{chunk}.counts.parquet"),
     output:
-        "results/{dataset}/genes.parquet",
+        genes="results/{dataset}/genes.parquet",
+        list="results/{dataset}/gene_list.parquet",
     log:
         "results/{dataset}/logs/genes.log",
     benchmark:
@@ -21,7 +22,7 @@ checkpoint genes:
     message:
         "Keeping the genes of {wildcards.dataset} that are counted often enough"
     shell:
-        "censusformer genes --log {log} --counts {input} --out {output} {params.settings}"
+        "censusformer genes --log {log} --counts {input} --out {output.genes} --out-list {output.list} {params.settings}"
 
 
 rule hvg:
@@ -188,7 +189,7 @@ rule tokenize:
 
 
 # Its own step: a job of one chunk cannot write a file of all chunks.
-rule vocab:
+checkpoint vocab:
     input:
         hvg=per_chunk("results/{dataset}/hvg/{chunk}.parquet"),
         genes=genes,
@@ -211,7 +212,7 @@ rule vocab:
         "censusformer vocab --log {log} --genes {input.genes} --hvg {input.hvg} --out {output}"
 
 
-rule manifest:
+checkpoint manifest:
     input:
         train=per_chunk("results/{dataset}/shards/train/{chunk}.parquet"),
         valid=per_chunk("results/{dataset}/shards/valid/{chunk}.parquet"),

@@ -1,6 +1,7 @@
 """Read all chunks' counts; write the genes that reach the threshold over the entire matrix (`genes.parquet`).
 
-Their order, by id, is the vocabulary.
+Their order, by id, is the vocabulary. `gene_list.parquet` holds ids and names alone, which is what later steps read: the
+same where more cells change the totals and not the choice.
 """
 
 import argparse
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="least total count of a gene over all chunks",
     )
     parser.add_argument("--out", type=Path, required=True, help="where the kept genes go, a Parquet file")
+    parser.add_argument("--out-list", type=Path, help="where their ids and names alone go, a Parquet file")
 
 
 def add_up(counts: list[pa.Table]) -> pa.Table:
@@ -49,4 +51,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"no gene has {least} counts (the most is {most or 0}): lower filter.min_counts_per_gene")
     logger.info("%d of %d genes have at least %d counts over %d chunks", len(kept), len(table), least, len(args.counts))
     measured = {b"n_measured": str(len(table)).encode()}  # genes before the filter: the report says so
-    write_table(args.out, kept.combine_chunks().replace_schema_metadata(measured))
+    kept = kept.combine_chunks()
+    write_table(args.out, kept.replace_schema_metadata(measured))
+    if args.out_list is not None:
+        write_table(args.out_list, kept.select(["feature_id", "feature_name"]))
