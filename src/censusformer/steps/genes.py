@@ -1,7 +1,7 @@
 """Read all chunks' counts; write the genes that reach the threshold over the entire matrix (`genes.parquet`).
 
-Their order, by id, is the vocabulary. `gene_list.parquet` holds ids and names alone, which is what later steps read: the
-same where more cells change the totals and not the choice.
+Their order, by id, is the vocabulary. `gene_list.parquet` holds ids and names alone, which is what later steps read:
+the same where more cells change the totals and not the choice.
 """
 
 import argparse
