@@ -56,7 +56,8 @@ def write_data(folder, splits, vocabulary):
     for split, cells in splits.items():
         path = folder / f"{split}.parquet"
         write_shard(path, cells, meta)
-        listed[split] = {"files": [{"path": path.name, "rows": len(cells), "sha256": file_sha256(path)}]}
+        about = {"path": path.name, "rows": len(cells), "tokens": cells.n_tokens, "sha256": file_sha256(path)}
+        listed[split] = {"files": [about]}
     content = {"vocab_sha256": vocabulary.sha256, "n_bins": N_BINS, "max_length": MAX_LENGTH, "splits": listed}
     (folder / "shards.json").write_text(json.dumps(content))
     vocabulary.write(folder / "vocab.json")

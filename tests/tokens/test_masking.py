@@ -7,8 +7,15 @@ from hypothesis import strategies as st
 
 from censusformer.hashing import draw as hash_of
 from censusformer.hashing import words
-from censusformer.tokens.cells import Cells, concat
-from censusformer.tokens.masking import evaluation_mask, mask_tokens, n_masked, training_mask, training_ratios
+from censusformer.tokens.cells import Cells, concat, sequences
+from censusformer.tokens.masking import (
+    evaluation_mask,
+    mask_tokens,
+    n_masked,
+    training_mask,
+    training_mask_with_cls,
+    training_ratios,
+)
 
 RATIOS = (0.25, 0.5, 0.75)
 WORDS = words(f"ENSG{i:011d}" for i in range(200))
@@ -133,3 +140,19 @@ def test_no_cells_give_no_mask(make_cells):
     none = make_cells([4]).take(np.empty(0, np.int64))
     assert evaluation_mask(none, WORDS, 0.5).shape == (0,)
     assert concat([none, make_cells([4])]).offsets.tolist() == [0, 4]
+
+
+@settings(max_examples=40, deadline=None)
+@given(LENGTHS, st.sampled_from(["cell", "run"]), st.integers(0, 2**63))
+def test_the_mask_is_the_same_with_cls_in_its_place(make_cells, lengths, draw, seed):
+    cells = make_cells(lengths)
+    rows = np.random.default_rng(0).permutation(len(cells))
+    how = {"ratios": RATIOS, "draw": draw, "seed": seed, "epoch": 4}
+    mask, _ = training_mask(cells.take(rows), WORDS, **how)
+    packed = sequences(cells, rows, cls=len(WORDS))
+    positions, counts = training_mask_with_cls(packed, WORDS, **how)
+    wanted = np.flatnonzero(mask) + np.repeat(np.arange(len(rows)), cells.take(rows).lengths)[mask] + 1
+    np.testing.assert_array_equal(positions, wanted)
+    assert counts.sum() == mask.sum()
+    np.testing.assert_array_equal(packed.genes[packed.offsets[:-1]], np.full(len(rows), len(WORDS)))
+    assert not set(positions) & set(packed.offsets[:-1])

@@ -10,7 +10,8 @@ from small_shards import cells_of
 from censusformer.errors import InputError
 from censusformer.model import ModelConfig, Pretrainer, squared_errors
 from censusformer.training.batches import pack
-from censusformer.training.recipes import RECIPES, build_optimizer, learning_rate, mean_bins, recipe_of
+from censusformer.training.recipes import RECIPES, build_optimizer, learning_rate, recipe_of
+from censusformer.training.window import gene_sums, mean_bins
 
 
 def test_the_reference_recipe_steps_down_after_each_epoch():
@@ -79,4 +80,4 @@ def test_an_unknown_recipe_lists_the_known():
 
 def test_mean_bins():
     cells = cells_of([[0, 2], [2]], [[10, 20], [30]])
-    np.testing.assert_allclose(mean_bins(cells, 4), [10, 20, 25, 20])
+    np.testing.assert_allclose(mean_bins(*gene_sums(cells, 4)), [10, 20, 25, 20])

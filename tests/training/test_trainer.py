@@ -13,7 +13,6 @@ from small_shards import expressed
 from censusformer.errors import InputError
 from censusformer.tokens.masking import evaluation_mask
 from censusformer.training import load_model, predict_masked
-from censusformer.training.recipes import mean_bins
 from censusformer.training.session import start_fabric
 from censusformer.training.trainer import BEST, BOARD, LAST, METRICS, Trainer
 from censusformer.training.window import fixed_cells
@@ -190,7 +189,7 @@ def test_the_epochs_training_loss_is_the_mean_of_its_batches(settings, data, tmp
 
 def gene_mean_mse(data, cells):
     """MSE of each gene's mean bin over training cells, on the masks of evaluation."""
-    mean, errors = mean_bins(data.train, data.vocabulary.n_genes), []
+    mean, errors = data.mean_bins, []
     for ratio in (0.25, 0.5, 0.75):
         mask = evaluation_mask(cells, data.vocabulary.gene_words, ratio)
         errors.append((cells.values[mask] - mean[cells.genes[mask]]) ** 2)

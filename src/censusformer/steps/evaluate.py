@@ -52,9 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_execution(group: Any) -> None:
     group.add_argument(
-        "--execution-precision", choices=["auto", "32", "bf16", "16"], default="auto", help="of the model"
+        "--execution-precision", choices=["auto", "32", "tf32", "bf16", "16"], default="auto", help="of the model"
     )
-    for name in ("devices", "nodes", "num-workers", "compile", "attention", "log-every", "checkpoint-minutes"):
+    unused = "devices", "nodes", "num-workers", "compile", "attention", "memory", "log-every", "checkpoint-minutes"
+    for name in unused:
         group.add_argument(f"--execution-{name}", help="taken for uniformity; this step runs on one device")
     group.add_argument("--threads", type=int, help="CPU threads of PyTorch (default: PyTorch's own choice)")
 

@@ -56,9 +56,10 @@ def _add_execution(group) -> None:
         ("devices", int, 1, "devices of a node"),
         ("nodes", int, 1, "nodes"),
         ("num-workers", int, 1, "0: prepare batches between steps; else in a background thread"),
-        ("precision", str, "auto", "auto, 32, bf16 or 16"),
+        ("precision", str, "auto", "auto, 32, tf32, bf16 or 16"),
         ("compile", _boolean, False, "true: run the model through torch.compile"),
         ("attention", str, "auto", "auto, cpu, varlen or padded"),
+        ("memory", float, 8.0, "GB for decoded training cells; a window moves over the shards of larger data"),
         ("log-every", int, 50, "steps between two rows of the training loss"),
         ("checkpoint-minutes", float, 10.0, "minutes between two checkpoints inside an epoch"),
     ):

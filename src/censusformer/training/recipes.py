@@ -4,13 +4,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import nn
 
 from censusformer.errors import InputError
 from censusformer.model import Pretrainer
-from censusformer.tokens.cells import Cells
 
 
 @dataclass(frozen=True)
@@ -115,10 +113,3 @@ def learning_rate(recipe: Recipe, lr: float, step: int, steps_per_epoch: int, to
         return lr * (step + 1) / warmup
     progress = (step - warmup) / max(1, total_steps - warmup)
     return lr * (recipe.decay + (1 - recipe.decay) * 0.5 * (1 + math.cos(math.pi * progress)))
-
-
-def mean_bins(cells: Cells, n_genes: int) -> np.ndarray:
-    """Mean bin of each gene where it is expressed, float64 (n_genes,); a gene never seen gets the mean of all."""
-    count = np.bincount(cells.genes, minlength=n_genes)
-    total = np.bincount(cells.genes, weights=cells.values, minlength=n_genes)
-    return np.where(count > 0, total / np.maximum(count, 1), total.sum() / max(1, count.sum()))

@@ -54,7 +54,7 @@ def start_fabric(execution: ExecutionSettings) -> "Fabric":
 
     cuda = torch.cuda.is_available()
     if cuda:
-        torch.set_float32_matmul_precision("high")  # TF32 in what autocast leaves at 32 bits
+        torch.set_float32_matmul_precision("highest" if execution.precision == "32" else "high")  # high: TF32
         if execution.devices > torch.cuda.device_count():
             raise InputError(
                 f"execution.devices {execution.devices}: this machine has {torch.cuda.device_count()} GPUs"
@@ -71,12 +71,12 @@ def start_fabric(execution: ExecutionSettings) -> "Fabric":
 
 
 def precision_of(name: str, *, cuda: bool) -> str:
-    """Fabric's name of a precision; `auto` is bf16 on GPUs that have it, else 32 bits."""
+    """Fabric's name of a precision; `auto` is bf16 on GPUs that have it, else 32 bits (TF32 in matmuls on GPUs)."""
     if name == "auto":
-        name = "bf16" if cuda and torch.cuda.is_bf16_supported() else "32"
+        name = "bf16" if cuda and torch.cuda.is_bf16_supported() else "tf32"
     if name == "16" and not cuda:
         raise InputError("execution.precision 16 needs a GPU: choose auto, 32 or bf16")
-    return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[name]
+    return {"32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[name]
 
 
 def pretrain(
@@ -100,7 +100,7 @@ def pretrain(
         finite.
     """
     set_threads(int(settings.model["d_model"]), threads)
-    data = read_data(shards, vocabulary)
+    data = read_data(shards, vocabulary, settings.execution.memory)
     about = About(identity(settings, data.sha256, vocabulary.sha256), code, settings.train.epochs)
     folder = work / about.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -142,8 +142,7 @@ def announce(trainer: Trainer) -> None:
 
 
 def _counts_text(data: Data) -> str:
-    tokens = int(data.train.offsets[-1])
-    mean = tokens / len(data.train) + 1
+    mean = data.train.n_tokens / len(data.train) + 1
     return (
         f"{len(data.train):,} training cells of {mean:.0f} tokens on average, {len(data.valid):,} validation cells, "
         f"{data.vocabulary.n_genes:,} genes"
@@ -170,7 +169,7 @@ def describe(trainer: Trainer) -> dict[str, Any]:
         "parameters": parameter_counts(trainer.module),
         "data": {
             "train_cells": len(data.train),
-            "train_tokens": int(data.train.offsets[-1]),
+            "train_tokens": data.train.n_tokens,
             "valid_cells": len(data.valid),
             "valid_tokens": int(data.valid.offsets[-1]),
             "n_bins": data.n_bins,

@@ -6,7 +6,7 @@ from typing import Any
 from censusformer.errors import InputError
 from censusformer.model import BACKENDS
 
-PRECISIONS = ("auto", "32", "bf16", "16")
+PRECISIONS = ("auto", "32", "tf32", "bf16", "16")
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,15 @@ class ExecutionSettings:
     num_workers
         0: batches are prepared between steps; else by a background thread.
     precision
-        `auto` (bf16 on GPUs that have it, else 32), `32`, `bf16` or `16`.
+        `auto` (bf16 on GPUs that have it, else tf32), `32`, `tf32` (32 bits, matmuls of GPUs with 10 bits of mantissa),
+        `bf16` or `16`. Under bf16 and 16, matmuls left at 32 bits use TF32.
     compile
         Whether to run the model through `torch.compile`.
     attention
         `auto` or a back end of `model.attention`.
+    memory
+        GB that decoded training cells may take; where they need more, a window moves over their shards, and the order
+        of cells depends on its size.
     log_every
         Steps of a window of the training loss.
     checkpoint_minutes
@@ -97,6 +101,7 @@ class ExecutionSettings:
     precision: str = "auto"
     compile: bool = False
     attention: str = "auto"
+    memory: float = 8.0
     log_every: int = 50
     checkpoint_minutes: float = 10.0
 
@@ -106,6 +111,8 @@ class ExecutionSettings:
                 raise InputError(f"execution.{name} {getattr(self, name)}: must be at least 1")
         if self.num_workers < 0 or self.checkpoint_minutes < 0:
             raise InputError("execution.num_workers and execution.checkpoint_minutes must not be negative")
+        if not self.memory > 0:
+            raise InputError(f"execution.memory {self.memory}: must be over 0 (GB)")
         if self.precision not in PRECISIONS:
             raise InputError(f"execution.precision {self.precision!r}: {', '.join(PRECISIONS)}")
         if self.attention not in BACKENDS:

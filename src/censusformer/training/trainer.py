@@ -23,7 +23,7 @@ from censusformer.training.batches import Batch, TrainingBatches, ahead
 from censusformer.training.data import Data
 from censusformer.training.metrics import Board, Metrics, Row
 from censusformer.training.progress import Progress, Stopped, StopSignal
-from censusformer.training.recipes import build_optimizer, learning_rate, mean_bins, recipe_of
+from censusformer.training.recipes import build_optimizer, learning_rate, recipe_of
 from censusformer.training.settings import Settings
 from censusformer.training.state import State, Sums
 from censusformer.training.validation import fixed_losses
@@ -49,7 +49,7 @@ def build_model(settings: Settings, data: Data) -> Pretrainer:
     _seed(_WEIGHTS, settings.train.seed)
     model = Pretrainer(config)
     share = 1.0 if recipe.base_width is None else min(1.0, recipe.base_width / config.d_model)
-    model.start_at_means(mean_bins(data.train, n_genes), share)
+    model.start_at_means(data.mean_bins, share)
     model.set_attention(execution.attention)
     return model
 

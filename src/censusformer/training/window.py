@@ -35,6 +35,17 @@ def fixed_cells(cell: np.ndarray, n: int) -> np.ndarray:
     return np.sort(np.argsort(draw(_FIXED, cell), kind="stable")[:n])
 
 
+def gene_sums(cells: Cells, n_genes: int) -> tuple[np.ndarray, np.ndarray]:
+    """How many tokens each gene has, and the sum of their bins: float64 (n_genes,) each, whole numbers."""
+    count = np.bincount(cells.genes, minlength=n_genes).astype(float)
+    return count, np.bincount(cells.genes, weights=cells.values, minlength=n_genes)
+
+
+def mean_bins(count: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Mean bin of each gene where it is expressed, float64 (n_genes,); a gene never seen gets the mean of all."""
+    return np.where(count > 0, total / np.maximum(count, 1), total.sum() / max(1, count.sum()))
+
+
 def decoded_bytes(file: dict, n_genes: int, n_bins: int) -> int:
     """Bytes of a shard's arrays, from its entry in `shards.json`."""
     token = np.dtype(gene_dtype(n_genes)).itemsize + np.dtype(value_dtype(n_bins)).itemsize
@@ -94,14 +105,14 @@ class Window:
 
         Returns
         -------
-        The cells of `fixed_cells`, and of each gene how many tokens it has and the sum of their bins, (n_genes,).
+        The cells of `fixed_cells`, and both of `gene_sums`.
         """
         chosen: list[Cells] = []
         count, total = np.zeros((2, self.vocabulary.n_genes))
         for file in self.files:
             cells = read_listed(self.manifest, file, self.vocabulary)
-            count += np.bincount(cells.genes, minlength=len(count))
-            total += np.bincount(cells.genes, weights=cells.values, minlength=len(count))
+            sums = gene_sums(cells, len(count))
+            count, total = count + sums[0], total + sums[1]
             chosen.append(cells.take(fixed_cells(cells.cell, n_fixed)))
         few = concat(chosen)
         return few.take(fixed_cells(few.cell, n_fixed)), count, total
