@@ -7,6 +7,7 @@ the table can be put together over several calls. CPU seconds are those of the t
 """
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
@@ -20,6 +21,7 @@ import torch
 
 from censusformer.files import atomic
 from censusformer.tokens.cells import Cells
+from censusformer.training.data import Data
 from censusformer.training.recipes import RECIPES
 from censusformer.training.session import start_fabric
 from censusformer.training.settings import ExecutionSettings, MaskSettings, Settings, TrainSettings
@@ -28,6 +30,7 @@ from censusformer.training.validation import fixed_losses
 from censusformer.training.window import fixed_cells
 
 MODEL = {"n_layers": 3, "d_model": 64, "n_heads": 4, "d_ff": 128, "dropout": 0.1}
+EPOCHS = 6
 RATES = {"reference": 1e-4}  # all others: 2e-3
 FAST = RECIPES["fast"]
 RECIPES.update({
@@ -43,11 +46,19 @@ CHANGES = [name for name in RECIPES if name not in {"reference", "fast"}]
 T_975 = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776}  # Student's t by degrees of freedom
 
 
+MEASURED = {10, 20, 30, 40, 60, 80, 120, 160, 240, 320}  # steps, beside the ends of epochs
+
+
+class Enough(Exception):  # noqa: N818 - no error: a run has shown what it was to show
+    """The run may end here."""
+
+
 class Timed(Trainer):
     """A trainer that measures held-out cells along its way and keeps nothing on disk."""
 
     held_out: Cells
     trace: list[dict]
+    stop_at: int  # steps; the schedule is that of the whole run
     spent = 0.0  # CPU seconds of measuring
 
     def measure(self) -> None:
@@ -61,8 +72,10 @@ class Timed(Trainer):
 
     def _between_steps(self) -> None:
         step = self.state.step
-        if step in {10, 20, 30, 40, 60, 80, 120, 160, 240, 320} or step % len(self.batches) == 0:
+        if step in MEASURED or step == self.stop_at or step % len(self.batches) == 0:
             self.measure()
+        if step == self.stop_at:
+            raise Enough
 
     def _end_epoch(self) -> None:
         self.state.evaluated = self.state.step
@@ -71,24 +84,25 @@ class Timed(Trainer):
         """Train to the end; returns the trace."""
         self.began, self.trace = time.process_time(), []
         self.measure()
-        self.fit()
+        with contextlib.suppress(Enough):
+            self.fit()
         return self.trace
 
 
-def train(name: str, seed: int, epochs: int, data, held_out: Cells) -> dict:
-    """One run."""
-    how = TrainSettings(epochs=epochs, lr=RATES.get(name, 2e-3), seed=seed, recipe=name)
+def train(name: str, seed: int, stop: float, data: Data, held_out: Cells) -> dict:
+    """Train by a recipe, its schedule that of six epochs, up to `stop` epochs."""
+    how = TrainSettings(epochs=EPOCHS, lr=RATES.get(name, 2e-3), seed=seed, recipe=name)
     settings = Settings(MODEL, MaskSettings(), how, ExecutionSettings(num_workers=0))
     with tempfile.TemporaryDirectory() as work:
         trainer = Timed(start_fabric(settings.execution), settings, data, Path(work))
-        trainer.held_out = held_out
+        trainer.held_out, trainer.stop_at = held_out, round(stop * len(trainer.batches))
         trace = trainer.train()
-    return {"recipe": name, "seed": seed, "epochs": epochs, "trace": trace, "held_out_cells": len(held_out)}
+    return {"recipe": name, "seed": seed, "epochs": stop, "trace": trace, "held_out_cells": len(held_out)}
 
 
-def stored(folder: Path, name: str, seed: int, epochs: int) -> Path:
+def stored(folder: Path, name: str, seed: int, stop: float) -> Path:
     """Where a run's trace lies."""
-    return folder / f"{name.replace(' ', '_').replace(',', '')}-{epochs}-{seed}.json"
+    return folder / f"{name.replace(' ', '_').replace(',', '')}-{stop:g}-{seed}.json"
 
 
 def reached(trace: list[dict], gep: float, gepc: float) -> dict | None:
@@ -133,18 +147,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards", type=Path, required=True, help="folder of a data set, or its shards.json")
     parser.add_argument("--results", type=Path, required=True, help="folder for the runs' traces")
-    parser.add_argument("--recipes", nargs="*", default=["reference", "fast"], help=f"of: {'; '.join(RECIPES)}")
-    parser.add_argument("--changes", nargs="*", default=CHANGES, help="recipes of the second table")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--change-epochs", type=int, default=1, help="epochs of the second table")
+    parser.add_argument("--fast-epochs", type=float, nargs="+", default=[6.0], help="of the six, for recipe fast")
+    parser.add_argument(
+        "--changes", nargs="*", default=CHANGES, help=f"changes of fast to measure, of: {'; '.join(CHANGES)}"
+    )
+    parser.add_argument("--change-epochs", type=float, default=6.0, help="of the six, for these changes")
     parser.add_argument("--cells", type=int, default=500, help="held-out cells that are measured, chosen by hash")
     parser.add_argument("--table", action="store_true", help="train nothing, print what there is")
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.results.mkdir(parents=True, exist_ok=True)
-    plan = [(name, seed, args.epochs) for seed in args.seeds for name in args.recipes]
-    plan += [(name, seed, args.change_epochs) for seed in args.seeds for name in (["fast", *args.changes])]
+    plan = []
+    for seed in args.seeds:
+        plan += [("reference", seed, EPOCHS), *(("fast", seed, stop) for stop in args.fast_epochs)]
+    plan += [(name, seed, args.change_epochs) for seed in args.seeds for name in ("fast", *args.changes)]
     if not args.table:
         data, test = inputs.read(args.shards)
         held_out = test.take(fixed_cells(test.cell, args.cells))
@@ -157,7 +174,7 @@ def main() -> None:
     runs = [
         json.loads(stored(args.results, *which).read_text()) for which in plan if stored(args.results, *which).exists()
     ]
-    references = {run["seed"]: run for run in runs if run["recipe"] == "reference" and run["epochs"] == args.epochs}
+    references = {run["seed"]: run for run in runs if run["recipe"] == "reference"}
     groups: dict[tuple, list[dict]] = {}
     for run in runs:
         groups.setdefault((run["recipe"], run["epochs"]), []).append(run)

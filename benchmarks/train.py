@@ -127,8 +127,17 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def timed(work: Callable[[], object], device: torch.device) -> tuple[float, int | None]:
-    """Seconds of some work, and the most bytes held meanwhile (on a CPU: by this process in all, Linux alone)."""
+@dataclass
+class Spent:
+    """Seconds by the clock, seconds of the CPU, and the most bytes held meanwhile."""
+
+    seconds: float
+    cpu: float
+    held: int | None
+
+
+def timed(work: Callable[[], object], device: torch.device) -> Spent:
+    """Time some work. Bytes are the device's; on a CPU those of this process in all (Linux alone)."""
     gc.collect()
     status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if device.type == "cuda":
@@ -136,15 +145,15 @@ def timed(work: Callable[[], object], device: torch.device) -> tuple[float, int 
     elif clear.exists():
         clear.write_text("5")  # forgets the highest resident size
     synchronise(device)
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     work()
     synchronise(device)
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     if device.type == "cuda":
-        return seconds, torch.cuda.max_memory_allocated(device)
+        return Spent(seconds, cpu, torch.cuda.max_memory_allocated(device))
     lines = status.read_text().splitlines() if status.exists() else []
     peak = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")]
-    return seconds, peak[0] if peak else None
+    return Spent(seconds, cpu, peak[0] if peak else None)
 
 
 def peak_flops(device: torch.device, precision: str) -> tuple[float, str]:
@@ -157,7 +166,7 @@ def peak_flops(device: torch.device, precision: str) -> tuple[float, str]:
     size = 8192 if device.type == "cuda" else 1536
     dtype = {"bf16": torch.bfloat16, "16": torch.float16}.get(precision, torch.float32)
     a = torch.randn(size, size, device=device, dtype=dtype)
-    seconds = min(timed(lambda: a @ a, device)[0] for _ in range(8))
+    seconds = min(timed(lambda: a @ a, device).seconds for _ in range(8))
     return 2 * size**3 / seconds, f"measured: matmul of {size}, {torch.get_num_threads()} threads"
 
 
@@ -201,20 +210,21 @@ class Measured:
     config: ModelConfig
     n_parameters: int
     peak: tuple[float, str]
-    seconds: dict[str, list[float]]
-    memory: dict[str, list[int | None]]
+    spent: dict[str, list[Spent]]
     difference: float  # of the losses, packed against padded
 
     def row(self, name: str) -> dict:
         """One layout's line of the table."""
-        total, held = sum(self.seconds[name]), [x for x in self.memory[name] if x is not None]
+        spent = self.spent[name]
+        total, held = sum(one.seconds for one in spent), [one.held for one in spent if one.held is not None]
         tokens = sum(int(part.offsets[-1]) + len(part) for part, _ in self.batches)
         work = sum(flops(part.lengths + 1, self.config, self.n_parameters) for part, _ in self.batches)
         return {
             "layout": LAYOUTS[name],
             "cells/s": self.args.batch_size * self.args.steps / total,
             "tokens/s": tokens / total,
-            "ms a step": 1e3 * statistics.median(self.seconds[name]),
+            "ms a step": 1e3 * statistics.median(one.seconds for one in spent),
+            "CPU ms": 1e3 * statistics.median(one.cpu for one in spent),
             "peak GB": max(held) / 1e9 if held else None,
             "MFU": work / total / self.peak[0],
         }
@@ -224,9 +234,11 @@ class Measured:
         args, about = self.args, {}
         for name in args.layouts:
             if name != "packed" and "packed" in args.layouts:
-                ratios = [a / c for a, c in zip(self.seconds[name], self.seconds["packed"], strict=True)]
+                pairs = list(zip(self.spent[name], self.spent["packed"], strict=True))
+                ratios = [other.seconds / ours.seconds for other, ours in pairs]
                 about[f"ratio_vs_{name}"] = statistics.median(ratios)
                 about[f"range_vs_{name}"] = f"{min(ratios):.1f} to {max(ratios):.1f}"
+                about[f"cpu_ratio_vs_{name}"] = statistics.median(other.cpu / ours.cpu for other, ours in pairs)
         ours = self.row("packed" if "packed" in args.layouts else args.layouts[-1])
         lengths = np.concatenate([part.lengths + 1 for part, _ in self.batches])
         cuda = torch.device(args.device).type == "cuda"
@@ -264,7 +276,7 @@ def measure(args: argparse.Namespace) -> Measured:
     few, mask = batches[0][0].take(np.arange(min(8, args.batch_size))), batches[0][1]
     difference = same_loss(few, mask[: len(few.genes)], vocabulary, config, weights)
     peak = peak_flops(device, args.precision)
-    seconds, memory = {name: [] for name in args.layouts}, {name: [] for name in args.layouts}
+    spent: dict[str, list[Spent]] = {name: [] for name in args.layouts}
     steps = {name: Step(name, config, weights, args) for name in args.layouts}
     for i, (part, mask) in enumerate([batches[0]] * args.warmup + batches):
         n_masked = int(mask.sum())
@@ -272,11 +284,10 @@ def measure(args: argparse.Namespace) -> Measured:
             if name == "padded_1201" and i < args.warmup - 1:
                 continue  # once is warm enough, at a minute a step on a CPU
             ready = step.prepare(part, mask, vocabulary)
-            spent, held = timed(partial(step, ready, n_masked), device)
+            one = timed(partial(step, ready, n_masked), device)
             if i >= args.warmup:
-                seconds[name].append(spent)
-                memory[name].append(held)
-    return Measured(args, batches, config, n_parameters, peak, seconds, memory, difference)
+                spent[name].append(one)
+    return Measured(args, batches, config, n_parameters, peak, spent, difference)
 
 
 def cells_of(args: argparse.Namespace) -> tuple[Cells, Vocabulary]:
