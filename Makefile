@@ -4,12 +4,17 @@ PYTHON ?= python3
 CORES ?= all
 INSTALLED = .venv/installed
 
-.PHONY: demo test lint clean-venv
+.PHONY: demo test faults lint clean-venv
 demo: $(INSTALLED)
 	.venv/bin/snakemake --cores $(CORES)
 
 test: $(INSTALLED)
 	.venv/bin/pytest -n 2 --dist loadgroup
+
+# The table of docs/reliability.md: 30 kills, full disks, damage, networks; 1,000 cases of each kind of bad input.
+faults: $(INSTALLED)
+	FUZZ_CASES=1000 .venv/bin/pytest tests/faults -k fuzz
+	.venv/bin/python -m tests.faults
 
 lint: $(INSTALLED)
 	.venv/bin/ruff check

@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 
 import matplotlib as mpl
 from markupsafe import Markup, escape
@@ -79,7 +80,8 @@ def to_svg(figure: Figure, name: str, label: str) -> Markup:
     The same text for the same figure: ids are hashed with `name`, and no date is written.
     """
     buffer = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": name}):
+    with mpl.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # text stays text: the browser has the glyph
         figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
     text = buffer.getvalue()
     start = text.index(">", text.index("<svg")) + 1
