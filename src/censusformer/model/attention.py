@@ -70,9 +70,10 @@ def _attend_cells(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor) -> Tensor
 
 
 def _attend_padded(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_length: int) -> Tensor:
-    lengths = cu_seqlens.diff()
+    lengths, tokens = cu_seqlens.diff(), torch.arange(len(q), device=q.device)
     real = torch.arange(max_length, device=q.device) < lengths[:, None]  # (B, L)
-    cell, position = real.nonzero(as_tuple=True)  # of each token, in order
+    cell = torch.bucketize(tokens, cu_seqlens[1:], right=True)  # of each token; nonzero() would make CUDA wait
+    position = tokens - cu_seqlens[cell]
 
     def pad(x: Tensor) -> Tensor:
         return x.new_zeros(len(lengths), max_length, *x.shape[1:]).index_put((cell, position), x).transpose(1, 2)

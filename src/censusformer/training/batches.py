@@ -5,7 +5,7 @@ Everything is a function of (seed, epoch, cell, gene): batches of an epoch can b
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
@@ -36,13 +36,17 @@ class Batch(NamedTuple):
     n_cells: int  # cells of the global batch
 
     def to(self, device: torch.device) -> "Batch":
-        """Move the tensors to a device."""
-        if device.type == "cpu":
-            return self
-        genes, values, cu_seqlens, max_length = self.packed
-        packed = Packed(*(x.to(device, non_blocking=True) for x in (genes, values, cu_seqlens)), max_length)
-        rest = (x.to(device, non_blocking=True) for x in (self.positions, self.cells, self.targets))
-        return Batch(packed, *rest, self.n_masked, self.n_cells)
+        """Move the tensors to a device; a GPU does not wait for it where they are pinned."""
+        return self if device.type == "cpu" else self._each(lambda x: x.to(device, non_blocking=True))
+
+    def pinned(self) -> "Batch":
+        """Copy the tensors to memory that a GPU reads on its own."""
+        return self._each(torch.Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        *packed, max_length = self.packed
+        asked = self.positions, self.cells, self.targets
+        return Batch(Packed(*map(change, packed), max_length), *map(change, asked), self.n_masked, self.n_cells)
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,8 @@ class Trainer:
     def _train_epoch(self) -> None:
         """Take the steps that are left of the epoch under way."""
         batches = self.batches.epoch(*divmod(self.state.step, len(self.batches)))
+        if self.fabric.device.type == "cuda":
+            batches = (batch.pinned() for batch in batches)
         if self.settings.execution.num_workers:
             batches = ahead(batches)
         self._tick()
