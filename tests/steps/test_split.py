@@ -85,3 +85,12 @@ def test_a_chunk_without_kept_cells(chunk, tmp_path):
     assert code == 0
     assert pq.read_table(tmp_path / "s.parquet").num_rows == 0
     assert pq.read_schema(tmp_path / "s.parquet").field("cell").type == pa.uint64()
+
+
+def test_a_damaged_list_is_made_anew_with_its_folder(tmp_path, capsys):
+    """One list deleted by itself would take its cells out of everything that follows."""
+    (tmp_path / "chunks").mkdir()
+    (tmp_path / "chunks/one.parquet").write_bytes(b"PAR1 no more")
+    files = ["--list", str(tmp_path / "chunks/one.parquet"), "--cells", "cells.parquet", "--out", "split.parquet"]
+    assert main(["split", *files]) == 2
+    assert f"delete {tmp_path / 'chunks'} and run again" in capsys.readouterr().err

@@ -22,8 +22,15 @@ def write_table(path: str | Path, table: pa.Table) -> None:
         temporary.write_bytes(content[:end] + files.seal(content) + content[end:])
 
 
-def read_table(path: str | Path, columns: Sequence[str]) -> pa.Table:
+def read_table(path: str | Path, columns: Sequence[str], *, part_of: Path | None = None) -> pa.Table:
     """Read columns of a Parquet file.
+
+    Parameters
+    ----------
+    path, columns
+        The file, and which of its columns.
+    part_of
+        The folder that has to be made anew as a whole where the file is damaged; None: the file alone.
 
     Raises
     ------
@@ -37,7 +44,7 @@ def read_table(path: str | Path, columns: Sequence[str]) -> pa.Table:
     except (pa.ArrowException, OSError, ValueError) as error:
         if getattr(error, "errno", None) is not None:
             raise
-        raise InputError(f"{path} is damaged ({error}); delete it and run again") from error
+        raise InputError(f"{path} is damaged ({error}); delete {part_of or 'it'} and run again") from error
     missing = [name for name in columns if name not in table.column_names]
     if missing:
         raise InputError(f"{path} has no column {', '.join(missing)}")

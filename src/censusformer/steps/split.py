@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     """Split the kept cells of one chunk."""
     if not 0 < args.split_valid_fraction < 1:
         raise InputError(f"split.valid_fraction is {args.split_valid_fraction}: it lies over 0 and below 1")
-    listed = read_table(args.list, ["cell", "sample", "status"])
+    listed = read_table(args.list, ["cell", "sample", "status"], part_of=args.list.parent)
     kept = read_table(args.cells, ["cell"])["cell"].to_numpy()
     rows = _rows(listed["cell"].to_numpy(), kept, args)
     sample, status = (_encoded(listed[name]) for name in ("sample", "status"))
