@@ -31,7 +31,7 @@ elif [ "${QUICK:-0}" = 1 ]; then
     train batches-of-8 --batch-size 8 --steps 1 --warmup 1 --layouts padded_longest packed
 else
     train batches-of-32 --steps 2 --warmup 1 --layouts padded_longest packed
-    train padded-1201 --steps 1 --warmup 1
+    train padded-1201 --steps 1 --warmup 1 --long-warmup 0
 fi
 echo "== loader"
 "$python" "$here/loader.py" --json --cells "${LOADER_CELLS:-50000}" --repeats 2 > "$out/loader.json"

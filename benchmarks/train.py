@@ -217,11 +217,12 @@ class Measured:
         """One layout's line of the table."""
         spent = self.spent[name]
         total, held = sum(one.seconds for one in spent), [one.held for one in spent if one.held is not None]
-        tokens = sum(int(part.offsets[-1]) + len(part) for part, _ in self.batches)
-        work = sum(flops(part.lengths + 1, self.config, self.n_parameters) for part, _ in self.batches)
+        parts = [part for part, _ in self.batches[: len(spent)]]
+        tokens = sum(part.n_tokens + len(part) for part in parts)
+        work = sum(flops(part.lengths + 1, self.config, self.n_parameters) for part in parts)
         return {
             "layout": LAYOUTS[name],
-            "cells/s": self.args.batch_size * self.args.steps / total,
+            "cells/s": self.args.batch_size * len(parts) / total,
             "tokens/s": tokens / total,
             "ms a step": 1e3 * statistics.median(one.seconds for one in spent),
             "CPU ms": 1e3 * statistics.median(one.cpu for one in spent),
@@ -234,7 +235,7 @@ class Measured:
         args, about = self.args, {}
         for name in args.layouts:
             if name != "packed" and "packed" in args.layouts:
-                pairs = list(zip(self.spent[name], self.spent["packed"], strict=True))
+                pairs = list(zip(self.spent[name], self.spent["packed"], strict=False))
                 ratios = [other.seconds / ours.seconds for other, ours in pairs]
                 about[f"ratio_vs_{name}"] = statistics.median(ratios)
                 about[f"range_vs_{name}"] = f"{min(ratios):.1f} to {max(ratios):.1f}"
@@ -281,8 +282,8 @@ def measure(args: argparse.Namespace) -> Measured:
     for i, (part, mask) in enumerate([batches[0]] * args.warmup + batches):
         n_masked = int(mask.sum())
         for name, step in steps.items():
-            if name == "padded_1201" and i < args.warmup - 1:
-                continue  # once is warm enough, at a minute a step on a CPU
+            if name == "padded_1201" and not args.warmup - args.long_warmup <= i < args.warmup + args.long_steps:
+                continue
             ready = step.prepare(part, mask, vocabulary)
             one = timed(partial(step, ready, n_masked), device)
             if i >= args.warmup:
@@ -316,6 +317,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, help="cells of a step by their tokens, instead of --batch-size")
     parser.add_argument("--steps", type=int, default=3, help="batches that are timed")
     parser.add_argument("--warmup", type=int, default=1, help="batches before them")
+    parser.add_argument("--long-steps", type=int, default=1 << 30, help="how many of them are padded to 1201, too")
+    parser.add_argument("--long-warmup", type=int, default=1, help="the same of the batches before them")
     parser.add_argument("--layouts", nargs="+", choices=list(LAYOUTS), default=list(LAYOUTS))
     parser.add_argument("--device", default="cuda" if cuda else "cpu")
     parser.add_argument("--precision", choices=["32", "bf16", "16"], default="bf16" if cuda else "32")
