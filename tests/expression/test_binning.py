@@ -10,7 +10,7 @@ from censusformer.expression.binning import Binning, bin_rows, splitmix64
 from censusformer.hashing import draw, words
 from censusformer.hashing import splitmix64 as plain_splitmix64
 
-VALUES = st.integers(1, 4) | st.integers(1, 2**32 - 1)
+VALUES = st.integers(1, 4) | st.integers(1, 1100) | st.integers(1, 2**32 - 1)
 
 
 def plain_bounds(values, n_bins):

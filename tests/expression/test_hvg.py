@@ -17,21 +17,25 @@ def scores_of(counts, flavor, span=1.0, csr_of=None):
     """Scores of a sample's genes as the step computes them; NaN for genes without counts."""
     n, g = counts.shape
     csr = csr_of(counts)
-    gene_of, group, sums = np.arange(g, dtype=np.int32), np.zeros(n, np.int32), np.zeros((1, g, 2))
+    group = np.zeros(n, np.int32)
     on = np.asarray(counts.sum(0)).ravel() > 0
     scores = np.full(g, np.nan)
     if flavor in hvg.COUNT_FLAVORS:
-        moments.add_moments(*csr, gene_of, group, sums)
-        mean, variance = hvg.mean_variance(n, *sums[0, on].T)
+        ones, room = np.zeros((1, g), np.int32), (np.empty(len(csr[2]), np.int64), np.empty(len(csr[2]), np.uint32))
+        of_cells = np.zeros(n, np.int64), np.zeros(n, np.int32), np.zeros(n, np.int64)
+        end = moments.count_cells(*csr, np.ones(g, bool), np.zeros(g, bool), 0, group, *of_cells, ones, *room)
+        large = [tuple(array[:end] for array in room)]
+        sums = moments.add_over(ones, large, np.zeros((1, g)))[0, on, 1:]
+        mean, variance = hvg.mean_variance(n, *sums.T)
         trend = hvg.variance_trend(mean, variance, span)
-        clip, clipped = np.full((1, g), np.inf), np.zeros((1, g, 3))
+        clip = np.full((1, g), np.inf)
         clip[0, on] = hvg.clip_values(n, mean, trend)
-        moments.add_clipped(*csr, gene_of, group, clip, clipped)
-        scores[on] = hvg.seurat_v3_scores(n, sums[0, on], trend, clipped[0, on])
+        scores[on] = hvg.seurat_v3_scores(n, sums, trend, moments.add_over(ones, large, clip)[0, on])
     else:
         total = np.asarray(counts.sum(1)).ravel().astype(np.int64)
         values = normalised(csr[0], csr[2], total, target_sum=1e4, log1p=flavor == "cell_ranger")
-        moments.add_moments(*csr[:2], values, gene_of, group, sums)
+        sums = np.zeros((1, g, 2))
+        moments.add_moments(*csr[:2], values, np.arange(g, dtype=np.int32), group, sums)
         scores[on] = hvg.dispersion_scores(*hvg.mean_variance(n, *sums[0, on].T), flavor)
     return scores
 

@@ -120,3 +120,24 @@ def test_other_matrices_are_refused(tmp_path, form):
 
 def test_keys_keep_all_their_bits():
     assert from_hex(to_hex(np.array([2**64 - 1, 2**53 + 1], np.uint64))).tolist() == [2**64 - 1, 2**53 + 1]
+
+
+@pytest.mark.parametrize("longest", [3, 64, 65])
+def test_texts_of_any_length_are_read_back(tmp_path, longest):
+    texts = np.array(["", "é", "x" * longest], dtype=object)
+    matrix = sp.csr_matrix(np.ones((3, 1), np.uint16))
+    csr = matrix.indptr, matrix.indices, matrix.data
+    names = to_hex(np.arange(3, dtype=np.uint64))
+    write_chunk(tmp_path / "c.h5ad", csr, {"text": texts}, {}, obs_names=names, var_names=["E1"])
+    assert ad.read_h5ad(tmp_path / "c.h5ad").obs["text"].tolist() == texts.tolist()
+    with open_chunk(tmp_path / "c.h5ad") as chunk:
+        assert chunk.labels("text").texts().tolist() == texts.tolist()
+        assert chunk.feature_id.tolist() == ["E1"]
+
+
+def test_tidy_labels_are_those_of_the_texts():
+    labels = Labels(np.array([3, -1, 0, 3, 4], np.int32), ("b", "x", "c", "a", "unknown"))
+    tidy, plain = labels.tidy(), Labels.of(labels.texts())
+    assert tidy.names == plain.names == ("a", "b", "unknown")
+    assert tidy.codes.tolist() == plain.codes.tolist()
+    assert Labels(np.empty(0, np.int32), ("a",)).tidy().names == ()

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from raw_chunk import SAMPLES, prepare, step, thinned, whole, write_raw
 
 from censusformer.hashing import cell_keys, from_hex, to_hex
-from censusformer.steps import _chunks, hvg
+from censusformer.steps import _chunks
 
 
 def tables(data):
@@ -128,9 +128,8 @@ def test_loess_with_too_small_a_span_is_refitted_and_told(tmp_path, capfd):
     assert len(tables(made)[0]) == 100
 
 
-def test_blocks_and_memory_change_no_byte(data, tmp_path, monkeypatch):
+def test_blocks_change_no_byte(data, tmp_path, monkeypatch):
     (tmp_path / "raw").symlink_to(data.folder / "raw")
-    monkeypatch.setattr(hvg, "IN_MEMORY", 0)
     monkeypatch.setattr(_chunks.Chunk.rows, "__defaults__", (1000,))
     made = prepare(tmp_path, data.chunks)
     for kind in ("hvg", "cells", "counts"):

@@ -14,6 +14,7 @@ import numpy as np
 from censusformer import hashing
 
 PLACE = 0xFFFFFFFF
+COUNTED = 1024  # a cell whose counts are all below this has them sorted by counting
 kernel = numba.njit(cache=True, nogil=True)
 splitmix64 = numba.njit(hashing.splitmix64)
 
@@ -46,59 +47,82 @@ def tied_bin(lo: int, hi: int, random: bool, prefix: np.uint64, gene_word: np.ui
 
 
 @kernel
-def selected(indices, data, gene_of, chosen, keys):
-    """Fill `keys` (int64) with gene << 32 | place in the row of its chosen genes, in their order; return how many."""
-    n = 0
+def _gathered(indices, data, place_of, at, found):
+    """List where in the row the chosen genes stand that it expresses, in their order, and which ones; return how many.
+
+    `at` (int64, all 0, one a gene and one more, to which columns of other genes point) is left as it was. There is no
+    branch that hangs on the data: sorting, or asking of each value, takes several times as long.
+    """
     for j in range(len(data)):
-        gene = gene_of[indices[j]]
-        if gene >= 0 and chosen[gene] and data[j]:
-            keys[n] = np.int64(gene) << 32 | j
-            n += 1
-    keys[:n].sort()
+        at[place_of[indices[j]]] = (j + 1) * (data[j] > 0)
+    n, width = 0, len(at) - 1
+    for p in range(width):
+        found[0, n], found[1, n] = at[p] - 1, p
+        n += at[p] > 0
+        at[p] = 0
+    at[width] = 0
     return n
 
 
 @kernel
-def _bounds_of_ranks(keys, data, n_edges, lo, hi):
-    """Fill lo and hi of each of a cell's counts, from their ranks among them."""
-    n = len(keys)
-    counts = data[keys & PLACE]
-    ordered = np.sort(counts)
+def _bounds_of_ranks(counts, n_edges, lo, hi, up_to):
+    """Fill lo and hi of each of a cell's counts, from their ranks among them.
+
+    `up_to` (int64, all 0, left so) is long enough for most cells: each count is looked up there, not searched.
+    """
+    n = len(counts)
+    top = np.int64(counts.max()) if n else 0
+    if top >= len(up_to):
+        ordered = np.sort(counts)
+        for t in range(n):
+            below = np.searchsorted(ordered, counts[t])
+            lo[t], hi[t] = rank_bounds(below, np.searchsorted(ordered, counts[t], side="right"), n, n_edges)
+        return
     for t in range(n):
-        n_below = np.searchsorted(ordered, counts[t])
-        n_up_to = np.searchsorted(ordered, counts[t], side="right")
-        lo[t], hi[t] = rank_bounds(n_below, n_up_to, n, n_edges)
+        up_to[counts[t]] += 1
+    n_below = 0
+    for x in range(top + 1):
+        if up_to[x]:
+            n_up_to = n_below + up_to[x]
+            low, high = rank_bounds(n_below, n_up_to, n, n_edges)
+            up_to[x] = low << 32 | high
+            n_below = n_up_to
+    for t in range(n):
+        both = up_to[counts[t]]
+        lo[t], hi[t] = both >> 32, both & PLACE
+    up_to[: top + 1] = 0
 
 
 @kernel
-def _bounds_of_edges(keys, values, edges, lo, hi):
+def _bounds_of_edges(values, edges, lo, hi):
     """Fill lo and hi of each of a cell's normalised values among edges that are given."""
-    for t in range(len(keys)):
-        value = np.float64(values[keys[t] & PLACE])
+    for t in range(len(values)):
+        value = np.float64(values[t])
         lo[t] = np.searchsorted(edges, value)
         hi[t] = max(np.searchsorted(edges, value, side="right"), 1)  # 0 is a zero's
 
 
 @kernel
 def _bin_rows(
-    indptr, indices, data, gene_of, group, chosen, cell, gene_words, n_edges, random, seed,
+    indptr, indices, data, group, place_of, gene_at, cell, gene_words, n_edges, random, seed,
     edges, values, out_indptr, out_genes, out_bins, tie_var,
 ):  # fmt: skip
-    longest = np.max(np.diff(indptr)) if len(indptr) > 1 else 0
-    keys, lo, hi = np.empty(longest, np.int64), np.empty(longest, np.int64), np.empty(longest, np.int64)
+    width = gene_at.shape[1]
+    at, found = np.zeros(width + 1, np.int64), np.empty((2, width + 1), np.int64)
+    lo, hi, up_to = np.empty(width, np.int64), np.empty(width, np.int64), np.zeros(COUNTED, np.int64)
     seeded = splitmix64(seed)
     end = 0
     for i in range(len(indptr) - 1):
         if group[i] >= 0:
             row = slice(indptr[i], indptr[i + 1])
-            n = selected(indices[row], data[row], gene_of, chosen[group[i]], keys)
+            n = _gathered(indices[row], data[row], place_of[group[i]], at, found)
             if len(edges):
-                _bounds_of_edges(keys[:n], values[row], edges, lo, hi)
+                _bounds_of_edges(values[row][found[0, :n]], edges, lo, hi)
             else:
-                _bounds_of_ranks(keys[:n], data[row], n_edges, lo, hi)
+                _bounds_of_ranks(data[row][found[0, :n]], n_edges, lo, hi, up_to)
             prefix, spread = splitmix64(seeded ^ cell[i]), 0
             for t in range(n):
-                gene = keys[t] >> 32
+                gene = gene_at[group[i], found[1, t]]
                 out_genes[end + t] = gene
                 out_bins[end + t] = tied_bin(lo[t], hi[t], random, prefix, gene_words[gene])
                 if random and hi[t] > lo[t]:
@@ -106,6 +130,24 @@ def _bin_rows(
             tie_var[i] = spread / (12 * max(n, 1))
             end += n
         out_indptr[i + 1] = end
+
+
+def _places(gene_of: np.ndarray, group: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which of a group's genes each column is, int32 (n_groups, n_columns), and these genes, int32 (n_groups, width).
+
+    A column of no chosen gene is place `width`, the most genes of a group. Rows of groups without cells stay undefined.
+    """
+    width = int(chosen.sum(axis=1).max(initial=0))
+    places = np.empty((len(chosen), len(gene_of)), np.int32)
+    genes = np.empty((len(chosen), width), np.int32)
+    known = np.flatnonzero(gene_of >= 0)
+    for s in np.unique(group[group >= 0]).tolist():
+        row = chosen[s]
+        columns = known[row[gene_of[known]]]
+        places[s] = width
+        places[s, columns] = (np.cumsum(row) - 1)[gene_of[columns]]
+        genes[s, : np.count_nonzero(row)] = np.flatnonzero(row)
+    return places, genes
 
 
 @dataclass(frozen=True)
@@ -184,7 +226,8 @@ def bin_rows(
         np.zeros(len(group), np.float32),
     )
     _bin_rows(
-        indptr, indices, data, gene_of, group, chosen, cell, gene_words, how.n_bins - 1, how.ties == "random",
+        indptr, indices, data, group, *_places(gene_of, group, chosen), cell, gene_words,
+        how.n_bins - 1, how.ties == "random",
         np.uint64(how.seed), how.edges, np.empty(0, np.float32) if values is None else values,
         out.indptr, out.genes, out.bins, out.tie_var,
     )  # fmt: skip

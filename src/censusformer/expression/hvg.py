@@ -159,8 +159,11 @@ def top_genes(scores: np.ndarray, n_top: int) -> np.ndarray:
 
     With genes in the order of their ids this is np.lexsort((feature_id, -scores)); genes without a score are left out.
     """
-    order = np.argsort(-scores, kind="stable")  # NaN last
-    return order[: min(n_top, np.count_nonzero(~np.isnan(scores)))]
+    places = np.flatnonzero(~np.isnan(scores))
+    if len(places) > n_top:  # sorting what stands above the cut, and all that ties there, is enough
+        cut = np.partition(scores[places], len(places) - n_top)[len(places) - n_top]
+        places = places[scores[places] >= cut]
+    return places[np.argsort(-scores[places], kind="stable")][:n_top]
 
 
 def shared_ranks(

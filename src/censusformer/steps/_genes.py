@@ -1,11 +1,12 @@
 """The kept genes, whose order is the vocabulary's."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from censusformer.errors import InputError
 from censusformer.hashing import words
@@ -29,23 +30,29 @@ class Genes:
     def __len__(self) -> int:
         return len(self.feature_id)
 
-    @cached_property
-    def position(self) -> dict[str, int]:
-        """The gene id's place in the vocabulary."""
-        return {feature_id: i for i, feature_id in enumerate(self.feature_id)}
+    def words_of(self, wanted: np.ndarray) -> np.ndarray:
+        """The genes' words, uint64 (n_genes,); 0 for those that are not wanted (bool (n_genes,))."""
+        found = np.zeros(len(self), np.uint64)
+        found[wanted] = words(self.feature_id[i] for i in np.flatnonzero(wanted).tolist())
+        return found
 
     @cached_property
-    def words(self) -> np.ndarray:
-        """The genes' words, uint64 (n_genes,)."""
-        return words(self.feature_id)
+    def _ids(self) -> pa.Array:
+        return pa.array(self.feature_id, pa.string())
 
     def of_columns(self, chunk: Chunk) -> np.ndarray:
         """Which kept gene each of the chunk's columns is, int32; -1 for none."""
-        return np.array([self.position.get(feature_id, -1) for feature_id in chunk.feature_id], np.int32)
+        found = pc.index_in(pa.array(chunk.feature_id, pa.string()), self._ids)
+        return found.fill_null(-1).to_numpy()
 
-    def find(self, feature_ids: Sequence[str], source: str | Path) -> np.ndarray:
-        """Places of these gene ids, which `source` names; all are kept genes."""
-        try:
-            return np.array([self.position[feature_id] for feature_id in feature_ids], np.int64)
-        except KeyError as error:
-            raise InputError(f"{source} names gene {error}, which is not kept; run `hvg` again") from None
+    def find(self, feature_ids: pa.ChunkedArray, source: str | Path) -> np.ndarray:
+        """Places of these gene ids, which `source` names; all are kept genes. int64."""
+        names = feature_ids.cast(pa.string())
+        found = pc.index_in(names, self._ids)
+        if found.null_count:
+            raise InputError(f"{source} names gene {_first_null(names, found)!r}, which is not kept; run `hvg` again")
+        return found.to_numpy().astype(np.int64)
+
+
+def _first_null(names: pa.ChunkedArray, found: pa.ChunkedArray) -> str:
+    return names.filter(found.is_null())[0].as_py()

@@ -1,4 +1,4 @@
-"""Writing h5ad files with h5py alone: plain ones, that anndata reads once hdf5plugin is imported (X is zstd)."""
+"""Writing h5ad files with h5py alone: plain ones, that anndata reads once hdf5plugin is imported (X is LZ4 by Blosc)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from censusformer import files
 
 HDF5_CHUNK = 131_072  # values compressed together
 _GROWTH = 16 * 1024**2  # bytes by which a file in memory grows
+_SHORT = 64  # bytes of a text up to which a column of texts is stored with equal lengths, compressed: read 10x as fast
 UNKNOWN = "unknown"
 
 
@@ -43,6 +44,14 @@ class Labels:
     def take(self, rows: np.ndarray) -> "Labels":
         """Take the labels of these rows, all names kept."""
         return Labels(self.codes[rows], self.names)
+
+    def tidy(self) -> "Labels":
+        """Keep the names that occur, sorted, with `unknown` where there is no label: what `of` makes of the texts."""
+        texts = [*self.names, UNKNOWN]
+        used = np.bincount(self.codes + np.int32(1), minlength=len(texts))  # the first for -1
+        names = sorted({texts[i - 1] for i in np.flatnonzero(used).tolist()})
+        place = {name: i for i, name in enumerate(names)}
+        return Labels(np.array([place.get(text, -1) for text in texts], np.int32)[self.codes], tuple(names))
 
     def texts(self) -> np.ndarray:
         """One text a row, object (n,); `unknown` where there is no label."""
@@ -99,10 +108,13 @@ def write_chunk(
 
 
 def _packed(n: int) -> dict[str, Any]:
-    """Shuffle and zstd at level 1: 2 GB/s when read back (gzip: a quarter GB/s)."""
+    """Shuffle and LZ4 by Blosc: read twice as fast as shuffle and zstd, of which it takes 1.25 times the room."""
     if n == 0:
         return {}
-    return {"chunks": (min(n, HDF5_CHUNK),), "shuffle": True, **hdf5plugin.Zstd(clevel=1)}
+    return {
+        "chunks": (min(n, HDF5_CHUNK),),
+        **hdf5plugin.Blosc(cname="lz4", clevel=5, shuffle=hdf5plugin.Blosc.SHUFFLE),
+    }
 
 
 def _encode(item: h5py.Group | h5py.Dataset, kind: str, version: str) -> None:
@@ -131,7 +143,14 @@ def _write_column(frame: h5py.Group, name: str, values: np.ndarray | Labels) -> 
         _write_column(group, "codes", values.codes)
         _write_column(group, "categories", np.array(values.names, dtype=object))
     elif values.dtype.kind in "OU":
-        texts = np.asarray(values, dtype=object)
-        _encode(frame.create_dataset(name, data=texts, dtype=h5py.string_dtype()), "string-array", "0.2.0")
+        _encode(_write_texts(frame, name, values), "string-array", "0.2.0")
     else:
         _encode(frame.create_dataset(name, data=values, **_packed(len(values))), "array", "0.2.0")
+
+
+def _write_texts(frame: h5py.Group, name: str, values: np.ndarray) -> h5py.Dataset:
+    encoded = np.array("\0".join(map(str, values.tolist())).encode().split(b"\0"))  # all at once
+    if not len(values) or not 0 < encoded.dtype.itemsize <= _SHORT:
+        return frame.create_dataset(name, data=np.asarray(values, dtype=object), dtype=h5py.string_dtype())
+    kind = h5py.string_dtype(length=encoded.dtype.itemsize)
+    return frame.create_dataset(name, data=encoded.astype(kind), **_packed(len(encoded)))

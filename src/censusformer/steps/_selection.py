@@ -45,7 +45,7 @@ def read_selection(
     total[rows] = table["n_counts"].to_numpy()
     chosen = np.zeros((len(samples), len(genes)), bool)
     if shared is not None:
-        chosen[:, genes.find(read_table(shared, ["feature_id"])["feature_id"].to_pylist(), shared)] = True
+        chosen[:, genes.find(read_table(shared, ["feature_id"])["feature_id"], shared)] = True
     else:
         _mark(chosen, samples, genes, hvg)
     return Selection(group, total, chosen)
@@ -59,7 +59,7 @@ def _mark(chosen: np.ndarray, samples: Sequence[str], genes: Genes, hvg: str | P
     if unknown:
         raise InputError(f"{hvg} has sample {unknown[0]!r}, whose cells are not in this chunk; run `hvg` again")
     rows = np.array([row_of[name] for name in names], np.int64)
-    chosen[rows[codes], genes.find(table["feature_id"].to_pylist(), hvg)] = True
+    chosen[rows[codes], genes.find(table["feature_id"], hvg)] = True
 
 
 def _categories(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:

@@ -14,7 +14,7 @@ from censusformer.expression.normalize import normalised
 from censusformer.hashing import to_hex
 from censusformer.steps._chunks import Chunk, Rows, open_chunk
 from censusformer.steps._genes import Genes
-from censusformer.steps._h5ad import UNKNOWN, Labels, write_chunk
+from censusformer.steps._h5ad import UNKNOWN, write_chunk
 from censusformer.steps._options import add_normalize_arguments, whole_number
 from censusformer.steps._selection import Selection, read_selection
 from censusformer.steps._tables import read_table
@@ -66,7 +66,7 @@ def bin_chunk(
             return None
         return normalize(rows.indptr, rows.data, selection.total[rows.slice]).astype(np.float32)
 
-    gene_of = genes.of_columns(chunk)
+    gene_of, words = genes.of_columns(chunk), genes.words_of(selection.chosen.any(axis=0))
     parts = [
         bin_rows(
             (rows.indptr, rows.indices, rows.data),
@@ -74,7 +74,7 @@ def bin_chunk(
             selection.group[rows.slice],
             selection.chosen,
             cell=chunk.cell[rows.slice],
-            gene_words=genes.words,
+            gene_words=words,
             how=how,
             values=values(rows),
         )
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
         args.out,
         (indptr, binned.genes, binned.bins.astype(np.uint8 if how.n_bins <= 256 else np.uint16)),
         obs={
-            **{name: Labels.of(column.take(kept).texts()) for name, column in labels.items()},
+            **{name: column.take(kept).tidy() for name, column in labels.items()},
             "tie_var": binned.tie_var[kept],
         },
         var={"feature_name": np.array(genes.feature_name, dtype=object)},

@@ -1,30 +1,30 @@
 """Read a chunk and the kept genes; write its kept cells with QC, and each sample's highly variable genes.
 
 `cells/{chunk}.parquet` has a row for each cell that expresses enough of the kept genes, `hvg/{chunk}.parquet` a row for
-each gene that a sample selected. Two passes over the chunk serve all its samples.
+each gene that a sample selected. One pass over the chunk serves all its samples.
 """
 
 import argparse
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from censusformer.expression import hvg, moments
 from censusformer.expression.normalize import normalised
-from censusformer.steps._chunks import Chunk, Rows, open_chunk
+from censusformer.steps._chunks import Chunk, open_chunk
 from censusformer.steps._genes import Genes
 from censusformer.steps._h5ad import UNKNOWN, Labels
 from censusformer.steps._options import add_normalize_arguments, share, whole_number
 from censusformer.steps._tables import write_table
 
 logger = logging.getLogger("censusformer")
-IN_MEMORY = 256 * 2**20  # bytes of a chunk that is not read a second time
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,42 +62,65 @@ class Quality:
         return Quality(self.n_counts[rows], self.n_genes[rows], self.n_mito[rows])
 
 
-class Passes:
-    """A chunk that is gone through more than once: kept in memory where it is small, else read again.
+@dataclass(frozen=True)
+class Counted:
+    """What one pass over a chunk gives.
 
     Parameters
     ----------
-    chunk
-        The open chunk.
-    gene_of
-        int32 (n_columns,): which kept gene each column is, -1 for none.
     group
         int32 (n_cells,): each row's sample, -1 for a dropped cell.
+    quality
+        Of all cells.
+    columns
+        int64 (n_genes,): the column of each kept gene; one that the chunk lacks has the last, which is empty.
+    ones, large
+        Counts by sample and column, as `moments.count_cells` splits them.
+    sums
+        float64 (n_samples, n_genes, 2): sums of normalised values and of their squares, for flavours that need them.
     """
 
-    def __init__(self, chunk: Chunk, gene_of: np.ndarray, group: np.ndarray) -> None:
-        self.chunk, self.gene_of, self.group = chunk, gene_of, group
-        self._rows = list(chunk.rows()) if chunk.n_bytes <= IN_MEMORY else None
+    group: np.ndarray
+    quality: Quality
+    columns: np.ndarray
+    ones: np.ndarray
+    large: list[tuple[np.ndarray, np.ndarray]]
+    sums: np.ndarray
 
-    def blocks(self) -> Iterator[tuple[Rows, tuple[np.ndarray, ...]]]:
-        """Each block of rows, and what every kernel starts with."""
-        for rows in self.chunk.rows() if self._rows is None else self._rows:
-            yield rows, (rows.indptr, rows.indices, rows.data, self.gene_of, self.group[rows.slice])
+    def over(self, limit: np.ndarray) -> np.ndarray:
+        """Number, sum and sum of squares of the counts over `limit`, both by sample and column; (…, 3)."""
+        return moments.add_over(self.ones, self.large, limit)
+
+    @cached_property
+    def moments(self) -> np.ndarray:
+        """Sums of counts and of their squares, float64 (n_samples, n_columns, 2)."""
+        return self.over(np.zeros(self.ones.shape))[:, :, 1:]
 
 
-def first_pass(
-    job: Passes, genes: Genes, sums: np.ndarray, *, min_genes: int, normalize: Callable[..., np.ndarray] | None
-) -> Quality:
-    """Count cells' quality, drop poor cells from `job.group`, and add the others' moments to `sums`."""
-    is_mito = np.array([name.upper().startswith("MT-") for name in genes.feature_name], bool)
-    quality = Quality.zeros(job.chunk.n_cells)
-    for rows, block in job.blocks():
-        one = quality.take(rows.slice)
-        moments.add_cell_counts(*block[:4], is_mito, one.n_counts, one.n_genes, one.n_mito)
-        job.group[rows.slice][one.n_genes < min_genes] = -1
-        values = rows.data if normalize is None else normalize(rows.indptr, rows.data, one.n_counts)
-        moments.add_moments(*block[:2], values, *block[3:], sums)
-    return quality
+def count_chunk(
+    chunk: Chunk, genes: Genes, sample: Labels, *, min_genes: int, normalize: Callable[..., np.ndarray] | None
+) -> Counted:
+    """Go through a chunk once: cells' quality, which of them are kept, and the counts of their samples' genes."""
+    gene_of, group, quality = genes.of_columns(chunk), sample.codes.copy(), Quality.zeros(chunk.n_cells)
+    is_kept, columns = gene_of >= 0, np.full(len(genes), chunk.n_genes)
+    columns[gene_of[is_kept]] = np.flatnonzero(is_kept)
+    names = pa.array(chunk.feature_name, pa.string())
+    is_mito = pc.starts_with(names, "MT-", ignore_case=True).to_numpy(zero_copy_only=False) & is_kept
+    ones, large = np.zeros((len(sample.names), chunk.n_genes + 1), np.int32), []
+    sums = np.zeros((len(sample.names), len(genes), 2) if normalize else (0, 0, 2))
+    room = np.empty(0, np.int64), np.empty(0, np.uint32)
+    for rows in chunk.rows():
+        one, here = quality.take(rows.slice), group[rows.slice]
+        if len(rows.data) > len(room[0]):
+            room = np.empty(len(rows.data), np.int64), np.empty(len(rows.data), np.uint32)
+        block, quantities = (rows.indptr, rows.indices, rows.data), (one.n_counts, one.n_genes, one.n_mito)
+        n = moments.count_cells(*block, is_kept, is_mito, min_genes, here, *quantities, ones, *room)
+        if normalize is None:
+            large.append(tuple(array[:n].copy() for array in room))
+        else:
+            values = normalize(rows.indptr, rows.data, one.n_counts)
+            moments.add_moments(rows.indptr, rows.indices, values, gene_of, here, sums)
+    return Counted(group, quality, columns, ones, large, sums)
 
 
 def score_by_dispersion(sums: np.ndarray, n_cells: np.ndarray, expressed: np.ndarray, flavor: str) -> np.ndarray:
@@ -111,23 +134,22 @@ def score_by_dispersion(sums: np.ndarray, n_cells: np.ndarray, expressed: np.nda
 
 
 def score_by_clipped_variance(
-    job: Passes, sums: np.ndarray, n_cells: np.ndarray, expressed: np.ndarray, span: float
+    counted: Counted, n_cells: np.ndarray, expressed: np.ndarray, span: float
 ) -> tuple[np.ndarray, dict[int, float | None]]:
-    """Score each sample's genes as `score_by_dispersion`, with a second pass; and the spans that loess ended with."""
+    """Score each sample's genes as `score_by_dispersion`; and the spans that loess ended with."""
     trends: dict[int, hvg.Trend] = {}
-    clip = np.full(sums.shape[:2], np.inf)
+    clip = np.full(counted.ones.shape, np.inf)
     for s in np.flatnonzero(n_cells):
-        on = expressed[s]
-        mean, variance = hvg.mean_variance(n_cells[s], *sums[s, on].T)
+        on = counted.columns[expressed[s]]
+        mean, variance = hvg.mean_variance(n_cells[s], *counted.moments[s][on].T)
         trends[s] = hvg.variance_trend(mean, variance, span)
         clip[s, on] = hvg.clip_values(n_cells[s], mean, trends[s])
-    clipped = np.zeros((*sums.shape[:2], 3))
-    for _, block in job.blocks():
-        moments.add_clipped(*block, clip, clipped)
-    scores = np.full(sums.shape[:2], np.nan)
+    clipped = counted.over(clip)
+    scores = np.full(expressed.shape, np.nan)
     for s, trend in trends.items():
-        on = expressed[s]
-        scores[s, on] = hvg.seurat_v3_scores(n_cells[s], sums[s, on], trend, clipped[s, on])
+        on = counted.columns[expressed[s]]
+        found = hvg.seurat_v3_scores(n_cells[s], counted.moments[s][on], trend, clipped[s][on])
+        scores[s, expressed[s]] = found
     return scores, {s: trend.span for s, trend in trends.items()}
 
 
@@ -166,7 +188,7 @@ def cells_table(chunk: Chunk, sample: Labels, quality: Quality, kept: np.ndarray
 
 
 def _dictionary(labels: Labels) -> pa.DictionaryArray:
-    texts = Labels.of(labels.texts())  # sorted, and names without a cell gone: the same bytes for the same cells
+    texts = labels.tidy()  # sorted, and names without a cell gone: the same bytes for the same cells
     return pa.DictionaryArray.from_arrays(pa.array(texts.codes), pa.array(texts.names, pa.string()))
 
 
@@ -193,29 +215,27 @@ def run(args: argparse.Namespace) -> None:
     """Drop poor cells and rank the highly variable genes of each sample of a chunk."""
     genes = Genes.read(args.genes)
     with open_chunk(args.chunk) as chunk:
-        sample = Labels.of(chunk.labels("sample").texts())
-        job = Passes(chunk, genes.of_columns(chunk), sample.codes.copy())
-        sums = np.zeros((len(sample.names), len(genes), 2))
+        sample = chunk.labels("sample").tidy()
         by_counts = args.hvg_flavor in hvg.COUNT_FLAVORS
         # seurat takes logarithms later, of the means: its moments are those of the values themselves
         log1p = args.normalize_log1p == "true" and args.hvg_flavor != "seurat"
         normalize = None if by_counts else partial(normalised, target_sum=args.normalize_target_sum, log1p=log1p)
-        quality = first_pass(job, genes, sums, min_genes=args.filter_min_genes_per_cell, normalize=normalize)
-        n_cells = np.bincount(job.group[job.group >= 0], minlength=len(sample.names))
-        expressed = sums[:, :, 0] > 0
+        counted = count_chunk(chunk, genes, sample, min_genes=args.filter_min_genes_per_cell, normalize=normalize)
+        n_cells = np.bincount(counted.group[counted.group >= 0], minlength=len(sample.names))
         spans: dict[int, float | None] = {}
         if by_counts:
-            scores, spans = score_by_clipped_variance(job, sums, n_cells, expressed, args.hvg_span)
+            expressed = counted.moments[:, :, 0][:, counted.columns] > 0
+            scores, spans = score_by_clipped_variance(counted, n_cells, expressed, args.hvg_span)
             spans = {s: used for s, used in spans.items() if used != args.hvg_span}
         else:
-            scores = score_by_dispersion(sums, n_cells, expressed, args.hvg_flavor)
+            scores = score_by_dispersion(counted.sums, n_cells, counted.sums[:, :, 0] > 0, args.hvg_flavor)
         selected = hvg_table(scores, sample.names, genes, args.hvg_n_top)
-        kept = np.flatnonzero(job.group >= 0)
-        cells = cells_table(chunk, sample, quality, kept)
+        kept = np.flatnonzero(counted.group >= 0)
+        cells = cells_table(chunk, sample, counted.quality, kept)
     dropped = dict(zip(sample.names, (np.bincount(sample.codes) - n_cells).tolist(), strict=True))
     n_selected = np.minimum(np.count_nonzero(~np.isnan(scores), axis=1), args.hvg_n_top)
     report_on_samples(sample.names, n_cells, n_selected, spans, args.hvg_n_top)
-    logger.info("%d of %d cells kept, of %d samples", len(kept), len(job.group), np.count_nonzero(n_cells))
+    logger.info("%d of %d cells kept, of %d samples", len(kept), len(counted.group), np.count_nonzero(n_cells))
     refits = {sample.names[s]: used for s, used in spans.items()}
     write_table(args.out_hvg, selected.replace_schema_metadata({"refits": json.dumps(refits, sort_keys=True)}))
     write_table(args.out_cells, cells.replace_schema_metadata({"dropped": json.dumps(dropped, sort_keys=True)}))

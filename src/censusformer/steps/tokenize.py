@@ -52,8 +52,9 @@ def run(args: argparse.Namespace) -> None:
         meta = ShardMeta(args.binning_n_bins, args.hvg_n_top + 1, sha256_of(ids), dropped)
         shard = cells.take(shuffled(cells.cell, np.flatnonzero(here & enough), args.tokenize_seed))
         write_shard(getattr(args, f"out_{name}"), shard, meta)
-        logger.info("%s: %d cells, %d tokens, %d cells dropped with fewer than %d tokens",
-                    name, len(shard), len(shard.genes), dropped, args.tokenize_min_genes)  # fmt: skip
+        if np.any(here):
+            logger.info("%s: %d cells, %d tokens, %d cells dropped with fewer than %d tokens",
+                        name, len(shard), len(shard.genes), dropped, args.tokenize_min_genes)  # fmt: skip
 
 
 def shuffled(cell: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
@@ -94,9 +95,8 @@ def _by_gene(indptr: np.ndarray, indices: np.ndarray) -> np.ndarray | slice:
 
 def _categories(labels: Labels) -> Categories:
     """Turn a column of the chunk into labels of a shard; a missing label reads `unknown`."""
-    codes = np.where(labels.codes < 0, len(labels.names), labels.codes).astype(np.int32)
-    used = Categories(codes, (*labels.names, UNKNOWN)).labels()
-    return Categories.of(used)
+    tidy = labels.tidy()
+    return Categories(tidy.codes, tidy.names)
 
 
 def _check(cells: Cells, args: argparse.Namespace) -> None:
