@@ -52,3 +52,16 @@ def test_a_disk_that_takes_no_more_is_told_as_one(tmp_path):
     done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, check=False)
     assert done.stdout.split() == [str(errno.EFBIG), str(tmp_path / "a.pt")], done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_flipped_bit_is_seen(tmp_path):
+    """Anywhere in a tensor: torch.load alone returns other weights and says nothing."""
+    path = tmp_path / "a.pt"
+    checkpoints.save(path, "model", {"weights": torch.arange(4000.0)})
+    good = path.read_bytes()
+    for place in range(len(good) // 8, 7 * len(good) // 8, 97):
+        content = bytearray(good)
+        content[place] ^= 1 << place % 8
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"a\.pt is damaged"):
+            checkpoints.load(path, "model")

@@ -1,5 +1,6 @@
 """Files that hold weights: written whole or not at all, read without pickle's code (`weights_only`)."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def load(path: str | Path, kind: str) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path} is missing")
     try:
+        _check(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -43,3 +45,11 @@ def load(path: str | Path, kind: str) -> dict[str, Any]:
     if content.pop("version") != VERSION:
         raise InputError(f"{path} was written by another version of censusformer: train again")
     return content
+
+
+def _check(path: Path) -> None:
+    """Compare all checksums: torch writes them, and never looks at them."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"the checksum of {damaged} does not fit")
