@@ -95,25 +95,17 @@ def census_folder(settings):
     return DEMO if settings["census.uri"] == "demo" else None
 
 
+# Behind a checkpoint whose file comes out the same nothing runs again, if every rule behind it has the file among its
+# inputs. So the steps that gather all chunks are checkpoints; but for the names of chunks nobody asks
+# `checkpoints.X.get()`: Snakemake would leave out a job whose params changed while it waited for one that need not run.
+GENES = "results/{dataset}/gene_list.parquet"  # ids and names, without the totals, which change with every cell
+VOCAB = "results/{dataset}/vocab.json"
+SHARDS = "results/{dataset}/shards.json"  # with their checksums
+
+
 def chunks(wildcards):
     folder = Path(checkpoints.select.get(dataset=wildcards.dataset).output.chunks)
     return sorted(path.stem for path in folder.glob("*.parquet"))
-
-
-# Behind a checkpoint whose file comes out the same nothing runs again, if every rule behind it has the file among its
-# inputs. So the steps that gather all chunks are checkpoints.
-def genes(wildcards):
-    """The gene list: ids and names, without the totals, which change with every cell."""
-    return checkpoints.genes.get(dataset=wildcards.dataset).output.list
-
-
-def vocab(wildcards):
-    return checkpoints.vocab.get(dataset=wildcards.dataset).output[0]
-
-
-def manifest(wildcards):
-    """The list of shards with their checksums."""
-    return checkpoints.manifest.get(dataset=wildcards.dataset).output[0]
 
 
 def per_chunk(pattern):
@@ -122,7 +114,7 @@ def per_chunk(pattern):
 
 
 def shards(*splits):
-    """The shards of these splits. Their dates say nothing to readers, who have the checksums of `manifest` as input."""
+    """The shards of these splits. Their dates say nothing to readers, who have the checksums in SHARDS."""
     return lambda wildcards: [
         ancient(f"results/{wildcards.dataset}/shards/{split}/{chunk}.parquet")
         for split in splits

@@ -22,10 +22,10 @@ rule effective_config:
 
 rule pretrain:
     input:
-        shards=manifest,
-        vocab=vocab,
+        shards=SHARDS,
+        vocab=VOCAB,
         files=shards("train", "valid"),
-        genes=genes,
+        genes=GENES,
     output:
         model="results/{dataset}/{run}/best_model.pt",
         last="results/{dataset}/{run}/last.ckpt",
@@ -56,11 +56,11 @@ rule pretrain:
 rule evaluate:
     input:
         model="results/{dataset}/{run}/best_model.pt",
-        shards=manifest,
-        vocab=vocab,
+        shards=SHARDS,
+        vocab=VOCAB,
         samples="results/{dataset}/samples.parquet",
         files=shards("train", "valid", "test"),
-        genes=genes,
+        genes=GENES,
     output:
         table="results/{dataset}/{run}/evaluation/reconstruction.parquet",
         summary="results/{dataset}/{run}/evaluation/summary.json",
@@ -87,19 +87,19 @@ rule evaluate:
 
 rule report:
     input:
+        totals="results/{dataset}/genes.parquet",
         samples="results/{dataset}/samples.parquet",
         provenance="results/{dataset}/provenance.json",
         hvg=per_chunk("results/{dataset}/hvg/{chunk}.parquet"),
         cells=per_chunk("results/{dataset}/cells/{chunk}.parquet"),
         split=per_chunk("results/{dataset}/split/{chunk}.parquet"),
-        shards=manifest,
-        vocab=vocab,
+        shards=SHARDS,
+        vocab=VOCAB,
         metrics="results/{dataset}/{run}/metrics.csv",
         args="results/{dataset}/{run}/args.json",
         table="results/{dataset}/{run}/evaluation/reconstruction.parquet",
-        totals="results/{dataset}/genes.parquet",
         files=shards("train", "valid", "test"),
-        genes=genes,
+        genes=GENES,
     output:
         "results/{dataset}/{run}/report.html",
     log:

@@ -6,7 +6,7 @@ checkpoint genes:
         per_chunk("results/census/{chunk}.counts.parquet"),
     output:
         genes="results/{dataset}/genes.parquet",
-        list="results/{dataset}/gene_list.parquet",
+        list=GENES,
     log:
         "results/{dataset}/logs/genes.log",
     benchmark:
@@ -28,7 +28,7 @@ checkpoint genes:
 rule hvg:
     input:
         chunk="results/census/{chunk}.h5ad",
-        genes=genes,
+        genes=GENES,
     output:
         hvg="results/{dataset}/hvg/{chunk}.parquet",
         cells="results/{dataset}/cells/{chunk}.parquet",
@@ -54,7 +54,7 @@ rule hvg:
 rule shared_hvg:
     input:
         hvg=per_chunk("results/{dataset}/hvg/{chunk}.parquet"),
-        genes=genes,
+        genes=GENES,
     output:
         "results/{dataset}/hvg_shared.parquet",
     log:
@@ -81,7 +81,7 @@ rule edges:
         hvg=per_chunk("results/{dataset}/hvg/{chunk}.parquet"),
         cells=per_chunk("results/{dataset}/cells/{chunk}.parquet"),
         shared=shared_list,
-        genes=genes,
+        genes=GENES,
     output:
         "results/{dataset}/edges.parquet",
     log:
@@ -111,7 +111,7 @@ rule binning:
         cells="results/{dataset}/cells/{chunk}.parquet",
         shared=shared_list,
         edges=shared_edges,
-        genes=genes,
+        genes=GENES,
     output:
         "results/{dataset}/binned/{chunk}.h5ad",
     log:
@@ -139,7 +139,7 @@ rule split:
     input:
         list="results/{dataset}/chunks/{chunk}.parquet",
         cells="results/{dataset}/cells/{chunk}.parquet",
-        genes=genes,
+        genes=GENES,
     output:
         "results/{dataset}/split/{chunk}.parquet",
     log:
@@ -164,7 +164,7 @@ rule tokenize:
     input:
         binned="results/{dataset}/binned/{chunk}.h5ad",
         split="results/{dataset}/split/{chunk}.parquet",
-        genes=genes,
+        genes=GENES,
     output:
         train="results/{dataset}/shards/train/{chunk}.parquet",
         valid="results/{dataset}/shards/valid/{chunk}.parquet",
@@ -192,9 +192,9 @@ rule tokenize:
 checkpoint vocab:
     input:
         hvg=per_chunk("results/{dataset}/hvg/{chunk}.parquet"),
-        genes=genes,
+        genes=GENES,
     output:
-        "results/{dataset}/vocab.json",
+        VOCAB,
     log:
         "results/{dataset}/logs/vocab.log",
     benchmark:
@@ -217,9 +217,9 @@ checkpoint manifest:
         train=per_chunk("results/{dataset}/shards/train/{chunk}.parquet"),
         valid=per_chunk("results/{dataset}/shards/valid/{chunk}.parquet"),
         test=per_chunk("results/{dataset}/shards/test/{chunk}.parquet"),
-        genes=genes,
+        genes=GENES,
     output:
-        "results/{dataset}/shards.json",
+        SHARDS,
     log:
         "results/{dataset}/logs/manifest.log",
     benchmark:
