@@ -14,7 +14,7 @@ from scipy import sparse
 from censusformer.hashing import cell_keys, to_hex
 from censusformer.steps._h5ad import Labels, compact, write_chunk
 
-KEPT = (0.8, 1.0)  # share of a cell's counts that are kept, drawn for each cell: sizes stay those of real cells
+SAMPLE_CELLS = 1400  # mean size of a sample; sizes relate as those of the real ones
 LABELS = ("sample", "dataset_id", "donor_id", "cell_type")
 TEST_SHARE = 20  # one sample in so many is a test sample
 
@@ -69,33 +69,38 @@ class Made:
     n_cells: int
 
 
-def make_chunks(real: Real, sizes: Sequence[int], folder: Path, seed: int = 0) -> Iterator[Made]:
-    """Make a chunk of each size; a sample is a real one drawn anew, whole but for the last of a chunk."""
-    turn = 0
+def make_chunks(
+    real: Real, sizes: Sequence[int], folder: Path, *, kept: tuple[float, float] = (0.25, 0.75), seed: int = 0
+) -> Iterator[Made]:
+    """Make a chunk of each size; a sample is a real one drawn anew, whole but for the last of a chunk.
+
+    `kept` are the bounds of the share of a cell's counts that it keeps, drawn for each cell.
+    """
+    turn, grown = 0, SAMPLE_CELLS * len(real.samples) / sum(len(rows) for *_, rows in real.samples)
     for number, size in enumerate(sizes):
         rng = np.random.default_rng([seed, number])
         rows, sample, left = [], [], size
         while left:
             of_sample = real.samples[turn % len(real.samples)][2]
-            n = min(len(of_sample), left)
+            n = min(round(grown * len(of_sample)), left)
             rows.append(rng.choice(of_sample, n))
             sample.append(np.full(n, turn))
             turn, left = turn + 1, left - n
-        yield _write(real, np.concatenate(rows), np.concatenate(sample), rng, folder, f"chunk{number:05d}")
+        counts = thinned(real.counts[np.concatenate(rows)], kept, rng)
+        yield _write(real, np.concatenate(rows), np.concatenate(sample), counts, folder / f"raw/chunk{number:05d}.h5ad")
 
 
-def _write(real: Real, rows: np.ndarray, sample: np.ndarray, rng: np.random.Generator, folder: Path, name: str) -> Made:
-    counts = thinned(real.counts[rows], rng)
+def _write(real: Real, rows: np.ndarray, sample: np.ndarray, counts: sparse.csr_matrix, raw: Path) -> Made:
+    made = Made(raw.stem, raw, raw.parents[1] / f"chunks/{raw.stem}.parquet", len(rows))
     origin = sample % len(real.samples)
     dataset = np.array([one[0] for one in real.samples], dtype=object)[origin]
     donor = np.array([f"{real.samples[i % len(real.samples)][1]}-{i}" for i in range(sample.max() + 1)], object)[sample]
     labels = {"sample": dataset + ":" + donor, "dataset_id": dataset, "donor_id": donor}
     labels["cell_type"] = real.cell_type[rows]
-    cell = cell_keys(dataset, [f"{name}-{i}" for i in range(len(rows))])
-    made = Made(name, folder / f"raw/{name}.h5ad", folder / f"chunks/{name}.parquet", len(rows))
+    cell = cell_keys(dataset, [f"{raw.stem}-{i}" for i in range(len(rows))])
     write_chunk(
         made.raw,
-        (counts.indptr, column_ids(counts), compact(counts.data)),
+        (counts.indptr, counts.indices, compact(counts.data)),
         {**{key: Labels.of(values) for key, values in labels.items()}, "soma_joinid": np.arange(len(rows))},
         {"feature_name": real.feature_name.astype(object)},
         obs_names=to_hex(cell),
@@ -107,18 +112,13 @@ def _write(real: Real, rows: np.ndarray, sample: np.ndarray, rng: np.random.Gene
     return made
 
 
-def column_ids(counts: sparse.csr_matrix) -> np.ndarray:
-    """Columns in the type that `download` gives them."""
-    return counts.indices
-
-
-def thinned(counts: sparse.csr_matrix, rng: np.random.Generator) -> sparse.csr_matrix:
+def thinned(counts: sparse.csr_matrix, kept: tuple[float, float], rng: np.random.Generator) -> sparse.csr_matrix:
     """Keep each molecule of a cell with the same probability, drawn for the cell; zeros go."""
-    share = np.repeat(rng.uniform(*KEPT, counts.shape[0]), np.diff(counts.indptr))
+    share = np.repeat(rng.uniform(*kept, counts.shape[0]), np.diff(counts.indptr))
     single = counts.data == 1
-    kept = (rng.random(len(share), dtype=np.float32) < share).astype(counts.data.dtype)
-    kept[~single] = rng.binomial(counts.data[~single], share[~single])
-    thin = sparse.csr_matrix((kept, counts.indices, counts.indptr), counts.shape)
+    left = (rng.random(len(share), dtype=np.float32) < share).astype(counts.data.dtype)
+    left[~single] = rng.binomial(counts.data[~single], share[~single])
+    thin = sparse.csr_matrix((left, counts.indices, counts.indptr), counts.shape)
     thin.eliminate_zeros()
     return thin
 

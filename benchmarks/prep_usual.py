@@ -1,7 +1,7 @@
 """The usual path that `prep.py` compares with: scanpy for each sample, a Python loop over cells, Parquet at the end.
 
-It is what notebooks for scGPT do, with nothing made slow on purpose: dense rows of a sample's 1200 genes alone, numpy in
-the loop, one table. Results are those of the steps, but for ties, which it draws from a stream of random numbers.
+It is what notebooks for scGPT do, with nothing made slow on purpose: dense rows of a sample's 1200 genes alone, numpy
+in the loop, one table. Results are those of the steps, but for ties, which it draws from a stream of random numbers.
 """
 
 import time
