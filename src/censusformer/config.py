@@ -98,7 +98,7 @@ def allowed(schema: Mapping[str, Any]) -> str:
         return "one of " + ", ".join(map(str, schema["enum"]))
     kinds = schema.get("type", "anything")
     words = [
-        " or ".join([kinds] if isinstance(kinds, str) else kinds).replace("array", "list").replace("object", "mapping")
+        " or ".join([kinds] if isinstance(kinds, str) else kinds).replace("array", "list like [a, b]").replace("object", "mapping")
     ]
     bounds = {"minimum": "at least", "exclusiveMinimum": "over", "maximum": "at most", "exclusiveMaximum": "below"}
     words += [f"{text} {schema[key]}" for key, text in bounds.items() if key in schema]
@@ -132,7 +132,7 @@ def check(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any
 
 
 def _complaints(error: Any, root: Mapping[str, Any]) -> list[str]:
-    where = ".".join(map(str, error.absolute_path))
+    where = ".".join(f"item {part + 1}" if isinstance(part, int) else part for part in error.absolute_path)
     below = f"{where}." if where else ""
     if error.validator == "additionalProperties":
         known = list(error.schema["properties"])
@@ -157,7 +157,7 @@ def _relations(settings: Mapping[str, Any]) -> list[str]:
     if len(given) != 1:
         lines.append(
             f"census: exactly one of version, uri and h5ad must be set and the others null; "
-            f"set: {', '.join(given) or 'none'}"
+            f'set: {", ".join(given) or "none"} (for your own files take presets/blood-h5ad.yaml, or add "uri": null)'
         )
     if census["min_cells_per_sample"] > census["max_cells_per_sample"]:
         lines.append("census.min_cells_per_sample is over census.max_cells_per_sample: no sample could be chosen")

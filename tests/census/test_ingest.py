@@ -115,7 +115,7 @@ def test_genes_that_share_an_id_are_summed_and_others_left_out(caplog, monkeypat
         found, summed = by_ensembl_id("x.h5ad", var, counts, "homo_sapiens", None)
     assert found["feature_id"].tolist() == ["ENSG00000000001", "ENSG00000000002"]
     assert summed.toarray().tolist() == [[4, 2], [5, 4]]
-    assert "1 of 4 genes have no known Ensembl id" in caplog.text
+    assert "1 of 4 genes, with 54.5 % of the counts, have no Ensembl id" in caplog.text
     assert "1 genes share" in caplog.text
 
 

@@ -132,7 +132,9 @@ def test_a_server_of_ones_own():
     assert tiledb_config({}, public=False) == {
         "soma.init_buffer_bytes": opening.BUFFER_BYTES,
         "py.init_buffer_bytes": opening.BUFFER_BYTES,
+        "vfs.s3.max_parallel_ops": opening.CONNECTIONS,
     }
+    assert tiledb_config({"TILEDB_VFS_S3_MAX_PARALLEL_OPS": "2"}, public=True)["vfs.s3.max_parallel_ops"] == "2"
     assert tiledb_config({"TILEDB_VFS_S3_REGION": "x"}, public=True)["vfs.s3.region"] == "x"
 
 

@@ -21,29 +21,45 @@ def errors(model, baselines, floor=40.0) -> pd.DataFrame:
     return table.assign(mask_ratio=np.nan, n=10)
 
 
-@pytest.mark.parametrize(
-    ("gep", "gepc", "said"),
-    [
-        (1.0, 2.0, "the model beats every baseline with both heads"),
-        (150.0, 150.0, "ridge regression beats the model with both heads"),
-        (1.0, 150.0, "the model beats every baseline with GEP; ridge regression beats the model with GEPC"),
-        (
-            300.0,
-            1.0,
-            "ridge regression and the constant beat the model with GEP; the model beats every baseline with GEPC",
-        ),
-        (144.0, 1.0, "ridge regression beats the model with GEP; the model beats every baseline with GEPC"),
-        (
-            math.nan,
-            1.0,
-            "ridge regression and the constant beat the model with GEP; the model beats every baseline with GEPC",
-        ),
-    ],
-)
+HEADLINES = [
+    (1.0, 2.0, "the model beats every baseline with both heads"),
+    (150.0, 150.0, "ridge regression beats the model with both heads"),
+    (1.0, 150.0, "the model beats every baseline with GEP; ridge regression beats the model with GEPC"),
+    (300.0, 1.0, "ridge regression and the constant beat the model with GEP; the model beats every baseline with GEPC"),
+    (144.0, 1.0, "ridge regression beats the model with GEP; the model beats every baseline with GEPC"),
+]
+
+
+def duel_of(gep, gepc, *, certain):
+    """Both heads beside two baselines; with intervals that leave 0 out, or with none."""
+    baselines = {"constant": 204.0, "ridge": 144.0}
+    keys = [(head, name) for head in ("gep", "gepc") for name in baselines] if certain else []
+    return duels(errors({"gep": gep, "gepc": gepc}, baselines), dict.fromkeys(keys, (3.0, 9.0)))
+
+
+@pytest.mark.parametrize(("gep", "gepc", "said"), HEADLINES)
 def test_the_headline_names_the_winner(gep, gepc, said):
-    found = duels(errors({"gep": gep, "gepc": gepc}, {"constant": 204.0, "ridge": 144.0}), {})
+    found = duel_of(gep, gepc, certain=True)
     assert headline(found, "test") == f"On held-out samples, {said}."
     assert headline(found, "valid").startswith("On validation cells (no sample was held out), ")
+
+
+@pytest.mark.parametrize(("gep", "gepc", "said"), HEADLINES)
+def test_without_intervals_nobody_beats_anybody(gep, gepc, said):
+    softer = said.replace("beats", "is ahead of").replace("beat ", "are ahead of ")
+    assert headline(duel_of(gep, gepc, certain=False), "test") == f"On held-out samples, {softer}."
+
+
+def test_a_model_without_error_wins_nothing():
+    said = headline(duel_of(math.nan, 1.0, certain=True), "test")
+    assert "ridge regression and the constant beat the model with GEP" in said
+
+
+def test_many_winners_are_counted():
+    found = duels(errors({"gep": 300.0}, {"constant": 204.0, "gene_mean": 160.0, "ridge": 144.0}), {})
+    assert headline(found, "test") == (
+        "On held-out samples, ridge regression and 2 more baselines are ahead of the model with GEP."
+    )
 
 
 def test_the_distance_and_the_reducible_error():

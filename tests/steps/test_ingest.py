@@ -60,3 +60,16 @@ def test_bad_input_ends_in_one_line_and_leaves_what_was_there(h5ad, tmp_path, ca
     assert "Traceback" not in message
     assert sorted(path.name for path in out.rglob("*")) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.h5ad", "own"]
+
+
+@pytest.mark.blood
+def test_a_folder_that_is_no_census_is_never_replaced(tmp_path, blood, capsys):
+    out = tmp_path / "precious"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    file = str(blood / "citefuse_eccite.h5ad")
+    assert main(["ingest", "--h5ad", file, "--out", str(out)]) == 2
+    assert "is no census: give --out a folder of its own" in capsys.readouterr().err
+    assert (out / "notes.txt").read_text() == "mine"
+    for _ in range(2):  # a census is replaced by a census
+        assert main(["ingest", "--h5ad", file, "--out", str(tmp_path / "census")]) == 0

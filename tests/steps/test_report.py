@@ -86,20 +86,26 @@ def test_the_first_screen_says_what_was_trained_on_what(page):
 
 def test_a_baseline_that_wins_is_named_and_by_how_much(page):
     assert page.by_id["headline"] == (
-        "On held-out samples, the model beats every baseline with GEP; ridge regression beats the model with GEPC."
+        "On held-out samples, the model is ahead of every baseline with GEP; ridge regression is ahead of the model with GEPC."
     )
     assert "GEPC: the error is 145.1, 0.1 % above ridge regression (144.9), the best baseline" in page.by_id["heads"]
     assert page.row("first", "against ridge regression (144.9)") == ["2.0 % lower", "0.1 % higher"]
 
 
+def test_a_census_with_a_note_has_it_on_the_first_screen(page, tmp_path):
+    assert "note" not in page.by_id
+    noted = build(tmp_path, note="Donors are <invented>.")
+    assert noted.by_id["note"] == "Donors are <invented>."
+
+
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ({"gep": 142.0, "gepc": 144.0}, "the model beats every baseline with both heads."),
-        ({"gep": 150.0, "gepc": 152.0}, "ridge regression beats the model with both heads."),
+        ({"gep": 142.0, "gepc": 144.0}, "the model is ahead of every baseline with both heads."),
+        ({"gep": 150.0, "gepc": 152.0}, "ridge regression is ahead of the model with both heads."),
         (
             {"gep": 158.0, "gepc": 158.0},
-            "ridge regression and the gene mean within its data set beat the model with both",
+            "ridge regression and the gene mean within its data set are ahead of the model with both",
         ),
     ],
 )

@@ -143,7 +143,7 @@ def test_what_to_expect_is_said_before_anything_is_written(tmp_path, soma, capsy
     select(tmp_path, soma)
     said = capsys.readouterr().err
     assert re.search(r"training: samples \d+, cells \d+", said)
-    assert re.search(r"to download: \d+ cells; about \S+ GB on disk and \S+ hours", said)
+    assert re.search(r"to download: \d+ cells; about \S+ GB on disk and \S+ (hours|min)", said)
     assert "left out, fewer than 50 cells: samples 1, cells 5" in said
 
 

@@ -36,6 +36,7 @@ def write_inputs(
     test: bool = True,
     unseen: bool = False,
     n_samples: int = 6,
+    note: str = "",
     donor: str = "donor-0",
 ) -> list[str]:
     """Write everything under `folder`; returns the options of the step.
@@ -67,7 +68,7 @@ def write_inputs(
     genes = {"feature_id": vocab.genes, "feature_name": vocab.names, "total": 9, "n_cells": 5}
     pd.DataFrame(genes).to_parquet(folder / "genes.parquet", index=False)
     write_shards(folder, cells, vocab)
-    (folder / "provenance.json").write_text(json.dumps(provenance(samples)))
+    (folder / "provenance.json").write_text(json.dumps({**provenance(samples), "census_summary": {"note": note} if note else {}}))
     (folder / "args.json").write_text(json.dumps(ARGS))
     metrics().to_csv(folder / "metrics.csv", index=False)
     (folder / "evaluation").mkdir(exist_ok=True)

@@ -143,7 +143,7 @@ def by_ensembl_id(
         wanted = f"Ensembl ids ({_ENSEMBL.get(organism, 'ENS')}…)" + (" or symbols" * (organism == "homo_sapiens"))
         raise InputError(f"{file}: no gene in var is known for {organism} (names: {some}); {wanted} are needed")
     unique, first, column = np.unique(ids[known], return_index=True, return_inverse=True)
-    _log_genes(file, len(ids), len(known), len(unique))
+    _log_genes(file, var.index, counts, known, len(unique))
     kept = counts[:, known]
     summed = sparse.csr_matrix((kept.data, column[kept.indices], kept.indptr), (kept.shape[0], len(unique)), copy=True)
     summed.sum_duplicates()
@@ -176,12 +176,19 @@ def _from_symbols(var: pd.DataFrame, gencode: pd.DataFrame) -> tuple[np.ndarray,
     return max(found, key=lambda pair: int((pair[0] != "").sum()))
 
 
-def _log_genes(file: Path, n: int, n_known: int, n_unique: int) -> None:
-    if n_known < n:
-        logger.info("%s: %d of %d genes have no known Ensembl id and are left out", file, n - n_known, n)
-    if n_unique < n_known:
+def _log_genes(file: Path, genes: pd.Index, counts: sparse.csr_matrix, known: np.ndarray, n_unique: int) -> None:
+    if len(known) < len(genes):
+        totals = np.asarray(counts.sum(axis=0)).ravel()
+        lost = np.setdiff1d(np.arange(len(genes)), known)
+        most = ", ".join(genes[lost[np.argsort(-totals[lost], kind="stable")[:5]]].astype(str))
         logger.info(
-            "%s: %d genes share their Ensembl id with another; their counts are summed", file, n_known - n_unique
+            "%s: %d of %d genes, with %.1f %% of the counts, have no Ensembl id (symbols: by GENCODE v44) and are left "
+            "out; the most counted of them: %s. Ensembl ids in var lose none",
+            file, len(lost), len(genes), 100 * totals[lost].sum() / max(1, totals.sum()), most,
+        )  # fmt: skip
+    if n_unique < len(known):
+        logger.info(
+            "%s: %d genes share their Ensembl id with another; their counts are summed", file, len(known) - n_unique
         )
 
 

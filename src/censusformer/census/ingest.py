@@ -163,7 +163,17 @@ def _assay_terms(file: Path, labels: pd.Series) -> pd.Series:
 
 
 def _log_obs(file: Path, absent: list[str], obs: pd.DataFrame) -> None:
+    nameless = int((_text(obs["donor_id"]) == UNKNOWN).sum())
+    if nameless:
+        logger.info("%s: %d cells have no donor_id; cells of unknown donors are no sample", file, nameless)
     if "tissue_general" not in obs:
-        logger.info("%s: no obs.tissue_general: %s stands in", file, "tissue" if "tissue" in obs else "'unknown'")
+        stand_in = (
+            "tissue" if "tissue" in obs else "'unknown' (a census.filter over tissue_general then selects nothing)"
+        )
+        logger.info("%s: no obs.tissue_general: %s stands in", file, stand_in)
     if absent:
-        logger.info("%s: missing in obs and filled: %s", file, ", ".join(f"{n}={OBS_DEFAULTS[n]}" for n in absent))
+        logger.info(
+            "%s: columns that obs has not got, and what stands in: %s",
+            file,
+            ", ".join(f"{n}={OBS_DEFAULTS[n]}" for n in absent),
+        )

@@ -63,12 +63,25 @@ _MATRIX = {
 }
 
 
-def write_census(folder: str | Path, parts: Iterable[Part], organism: str = "homo_sapiens") -> pd.DataFrame:
-    """Write datasets as a census; the folder appears whole or not at all, and replaces one of the same name.
+def write_census(
+    folder: str | Path, parts: Iterable[Part], organism: str = "homo_sapiens", note: str = ""
+) -> pd.DataFrame:
+    """Write datasets as a census; the folder appears whole or not at all, and replaces a census of the same name.
 
     Cells of a dataset get contiguous joinids, and inside it the cells of a donor (donors sorted, cells in the order
     given), so that a sample is read as one range. Genes get joinids in the order in which the parts first name them.
     Parts are taken one at a time: only obs and var of all stay in memory.
+
+    Parameters
+    ----------
+    folder
+        Of the SOMA.
+    parts
+        One a dataset.
+    organism
+        As the Census names it.
+    note
+        What every reader of results should know of these cells; `note` in `census_info/summary`.
 
     Returns
     -------
@@ -77,10 +90,11 @@ def write_census(folder: str | Path, parts: Iterable[Part], organism: str = "hom
     Raises
     ------
     InputError
-        Where there is no part, or two parts have the same `dataset_id`.
+        Where the folder holds something else than a census, there is no part, or two parts have the same `dataset_id`.
     OSError
         Where the disk is full.
     """
+    _refuse_other(Path(folder))
     with atomic_folder(folder) as temporary, _disk_errors(folder), soma.Collection.create(str(temporary)) as census:
         experiment = census.add_new_collection("census_data").add_new_collection(organism, soma.Experiment)
         rna = experiment.add_new_collection("ms", soma.Collection).add_new_collection("RNA", soma.Measurement)
@@ -91,8 +105,14 @@ def write_census(folder: str | Path, parts: Iterable[Part], organism: str = "hom
         _add_table(experiment, "obs", obs)
         _add_table(rna, "var", var)
         _add_presence(rna, written.measured, len(var))
-        _add_info(census.add_new_collection("census_info"), datasets, obs, organism)
+        _add_info(census.add_new_collection("census_info"), datasets, obs, organism, note)
     return datasets
+
+
+def _refuse_other(folder: Path) -> None:
+    """Nobody's files are replaced by a census but another census."""
+    if folder.exists() and not (folder / "__tiledb_group.tdb").exists() and (folder.is_file() or any(folder.iterdir())):
+        raise InputError(f"{folder} is there already and is no census: give --out a folder of its own")
 
 
 @contextlib.contextmanager
@@ -211,7 +231,7 @@ def _dataset_row(part: Part) -> dict[str, str | int]:
     return row | {"dataset_total_cell_count": part.counts.shape[0], "counts_digest": counts_digest(part)}
 
 
-def _add_info(info: soma.Collection, datasets: pd.DataFrame, obs: pd.DataFrame, organism: str) -> None:
+def _add_info(info: soma.Collection, datasets: pd.DataFrame, obs: pd.DataFrame, organism: str, note: str) -> None:
     label, term = _ORGANISMS.get(organism, (organism.replace("_", " ").capitalize(), UNKNOWN))
     summary = {
         "census_schema_version": SCHEMA_VERSION,
@@ -219,6 +239,7 @@ def _add_info(info: soma.Collection, datasets: pd.DataFrame, obs: pd.DataFrame, 
         "total_cell_count": str(len(obs)),
         "unique_cell_count": str(int(obs["is_primary_data"].sum())),
         f"number_donors_{organism}": str(len(obs[["dataset_id", "donor_id"]].drop_duplicates())),
+        **({"note": note} if note else {}),
     }
     _add_table(info, "summary", _numbered(pd.DataFrame({"label": summary.keys(), "value": summary.values()})))
     _add_table(info, "datasets", datasets)

@@ -39,6 +39,8 @@ logger = logging.getLogger("censusformer")
 
 #: Bytes that each column of a read may take; the Census's own default of 1 GiB passes a small machine's memory.
 BUFFER_BYTES = 128 * 1024**2
+#: Requests that one job has under way at a time; TileDB's default is the machine's number of cores, for each job.
+CONNECTIONS = 8
 
 #: Seconds until a connection, and until the next bytes of an answer, that a server of the list of releases is given.
 TIMEOUTS = (10, 30)
@@ -121,6 +123,7 @@ def tiledb_config(environ: Mapping[str, str], *, public: bool) -> dict[str, str 
         Whether the data are public, so that no request is signed.
     """
     config: dict[str, str | int] = {"soma.init_buffer_bytes": BUFFER_BYTES, "py.init_buffer_bytes": BUFFER_BYTES}
+    config["vfs.s3.max_parallel_ops"] = environ.get("TILEDB_VFS_S3_MAX_PARALLEL_OPS", CONNECTIONS)
     if endpoint := environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL"):
         url = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
         config |= {"vfs.s3.endpoint_override": url.netloc + url.path.rstrip("/"), "vfs.s3.scheme": url.scheme}

@@ -1,5 +1,6 @@
 """Querying an open census: the cells that a filter selects, the tables about it, raw counts as CSR arrays."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -63,8 +64,8 @@ def select_cells(experiment: tiledbsoma.Experiment, value_filter: str) -> Select
     batches = list(_filtered(experiment, value_filter, columns))
     if not sum(map(len, batches)):
         raise InputError(
-            f"census.filter = {value_filter!r} selects no cell: check the spelling of its values (they are compared "
-            "letter by letter; `cellxgene_census.get_obs` shows them)"
+            f"census.filter = {value_filter!r} selects no cell: values are compared letter by letter. "
+            f"{_values_of(experiment, value_filter)}Change census.filter"
         )
     return selection(pa.concat_tables(batches, promote_options="permissive"))
 
@@ -186,6 +187,16 @@ def _positions(table: pa.Table, joinid: np.ndarray, genes: np.ndarray) -> tuple[
     rows = np.searchsorted(joinid, table["soma_dim_0"].to_numpy()).astype(np.int32)
     columns = np.searchsorted(genes, table["soma_dim_1"].to_numpy()).astype(np.int32)
     return rows, columns, table["soma_data"].to_numpy()
+
+
+def _values_of(experiment: tiledbsoma.Experiment, value_filter: str) -> str:
+    """What this census has in the columns of text that a filter names, as sentences."""
+    fields = experiment.obs.schema
+    named = [name for name in fields.names if re.search(rf"\b{re.escape(name)}\b", value_filter)]
+    text = [name for name in named if pa.types.is_dictionary(fields.field(name).type)]
+    found = {name: column.to_pylist() for name, column in experiment.obs.get_enumeration_values(text).items()}
+    shown = {name: ", ".join(repr(v) for v in values[:8]) + ", …" * (len(values) > 8) for name, values in found.items()}
+    return "".join(f"Here {name} is one of {values}. " for name, values in shown.items())
 
 
 def _filtered(experiment: tiledbsoma.Experiment, value_filter: str, columns: Sequence[str]) -> Iterator[pa.Table]:

@@ -65,6 +65,11 @@ class Duel:
         return (self.other - self.model) / (self.other - self.floor)
 
     @property
+    def certain(self) -> bool:
+        """Whether there is an interval, and it leaves 0 out."""
+        return self.low > 0 or self.high < 0
+
+    @property
     def uncertain(self) -> bool:
         """Whether other samples might turn the outcome round: the interval of the difference holds 0."""
         return self.low <= 0 <= self.high
@@ -95,20 +100,31 @@ def duels(table: pd.DataFrame, intervals: Mapping[tuple[str, str], tuple[float, 
 def headline(found: Sequence[Duel], split: str) -> str:
     """One sentence: does the model beat the baselines, with which head, and if not, who beats it."""
     where = "On held-out samples" if split == "test" else "On validation cells (no sample was held out)"
-    outcome: dict[tuple[str, ...], list[str]] = {}
+    outcome: dict[str, list[str]] = {}
     for head in dict.fromkeys(duel.head for duel in found):
-        better = tuple(duel.baseline for duel in found if duel.head == head and not duel.wins)
-        outcome.setdefault(better, []).append(HEAD_NAMES[head])
-    parts = [_outcome(better, heads, len(outcome) > 1) for better, heads in outcome.items()]
+        outcome.setdefault(_outcome([duel for duel in found if duel.head == head]), []).append(HEAD_NAMES[head])
+    parts = [
+        f"{said} with {heads[0] if len(outcome) > 1 or len(heads) == 1 else 'both heads'}"
+        for said, heads in outcome.items()
+    ]
     return f"{where}, {'; '.join(parts)}."
 
 
-def _outcome(better: tuple[str, ...], heads: list[str], mixed: bool) -> str:
-    which = f"with {heads[0]}" if mixed or len(heads) == 1 else "with both heads"
+def _outcome(found: list[Duel]) -> str:
+    """Who is better with one head; `beats` is kept for differences whose interval leaves 0 out."""
+    better = sorted((duel for duel in found if not duel.wins), key=lambda duel: duel.other)
     if not better:
-        return f"the model beats every baseline {which}"
-    losers = listed([NAMES[name] for name in reversed(better)])
-    return f"{losers} {'beats' if len(better) == 1 else 'beat'} the model {which}"
+        certain = all(duel.certain for duel in found)
+        return f"the model {'beats' if certain else 'is ahead of'} every baseline"
+    names = [NAMES[duel.baseline] for duel in better]
+    names = names if len(names) < 3 else [names[0], f"{len(names) - 1} more baselines"]
+    certain = all(duel.certain for duel in better)
+    verb = (
+        ("beats" if len(better) == 1 else "beat")
+        if certain
+        else ("is ahead of" if len(better) == 1 else "are ahead of")
+    )
+    return f"{listed(names)} {verb} the model"
 
 
 def head_sentences(found: Sequence[Duel]) -> list[str]:

@@ -60,7 +60,8 @@ def _duel_cell(duel: Duel | None) -> Cell | None:
     if duel is None:
         return None
     word = ("lower" if duel.wins else "higher") + (", uncertain" if duel.uncertain else "")
-    return Cell(f"{percent(abs(duel.gain))} {word}", "win" if duel.wins else "loss")
+    kind = ("win" if duel.wins else "loss") if duel.certain else ""
+    return Cell(f"{percent(abs(duel.gain))} {word}", kind)
 
 
 def error_tables(run: Run) -> list[tuple[str, Table]]:

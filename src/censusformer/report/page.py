@@ -42,6 +42,7 @@ def _first_screen(run: Run) -> dict:
         "title": run.title,
         "headline": headline(found, split),
         "trained": measured.trained(run),
+        "note": run.provenance.get("census_summary", {}).get("note", ""),
         "held_out": split == "test",
         "head_sentences": head_sentences(found),
         "duels": measured.duel_table(found),

@@ -203,7 +203,12 @@ def _fit(
     shrinkage = baselines.fit_shift(means, masked)
     held_out = uniform(draw(_HELD_OUT, data.fitted.cell)) < HELD_OUT
     ridge = fit_ridge(masked, means.gene, held_out, components)
-    logger.info("ratio %g: ridge strength %g cells, shift shrunk by %g genes", ratio, ridge.strength, shrinkage)
+    logger.info(
+        "baselines at mask ratio %g: ridge penalty %g, the cell's shift shrunk by the weight of %g genes",
+        ratio,
+        ridge.strength,
+        shrinkage,
+    )
     predictors = {
         "constant": partial(baselines.predict_constant, means),
         "gene_mean": partial(baselines.predict_gene_mean, means),

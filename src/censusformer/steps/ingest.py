@@ -25,4 +25,4 @@ def run(args: argparse.Namespace) -> None:
     from censusformer.census.layout import write_census
 
     datasets = write_census(args.out, read_parts(args.h5ad, args.census_organism), args.census_organism)
-    logger.info("%s: %d cells of %d datasets", args.out, datasets["dataset_total_cell_count"].sum(), len(datasets))
+    logger.info("%s: %d cells, datasets: %d", args.out, datasets["dataset_total_cell_count"].sum(), len(datasets))

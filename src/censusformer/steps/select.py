@@ -159,10 +159,10 @@ def _forecast(choices: Sequence[choose.Choice], selection: query.Selection, sour
         nnz = int(selection.nnz[rows].sum())
     seconds = nnz * _MOVED_BYTES / _BYTES_PER_SECOND if source.is_remote else stages["chosen"] / _LOCAL_CELLS_PER_SECOND
     logger.info(
-        "to download: %s cells; about %.2f GB on disk and %.2f hours, less what is there already",
+        "to download: %s cells; about %.2f GB on disk and %s, less what is there already",
         f"{stages['chosen']:,}",
         nnz * _DISK_BYTES / 1e9,
-        seconds / 3600,
+        f"{seconds / 3600:.1f} hours" if seconds > 3600 else f"{max(1, round(seconds / 60))} min",
     )
     for reason, n_samples, n_cells in choose.left_out(choices):
         logger.info("left out, %s: samples %s, cells %s", reason, f"{n_samples:,}", f"{n_cells:,}")
