@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from censusformer.model.attention import Backend, attention
 from censusformer.model.config import ModelConfig
+from censusformer.model.dropout import Dropout
 
 
 class Packed(NamedTuple):
@@ -63,7 +64,7 @@ class ValueEncoder(nn.Module):
         self.linear1 = nn.Linear(1, config.d_model)
         self.linear2 = nn.Linear(config.d_model, config.d_model)
         self.norm = nn.LayerNorm(config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, values: Tensor) -> Tensor:
         """(T,) floats -> (T, d)."""
@@ -103,7 +104,7 @@ class EncoderLayer(nn.Module):
         self.linear2 = nn.Linear(config.d_ff, config.d_model)
         self.norm1 = nn.LayerNorm(config.d_model)
         self.norm2 = nn.LayerNorm(config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.pre_norm = config.norm == "pre"
 
     def feed_forward(self, x: Tensor) -> Tensor:
