@@ -112,7 +112,7 @@ def test_no_config_breaks_the_check(base_and_schema, data):
     try:
         checked = c.check(c.nest(changed), schema)
     except InputError as error:
-        assert len(str(error).splitlines()) <= 6
+        assert len(str(error).splitlines()) <= 7
     else:
         assert c.flatten(checked).keys() == c.flatten(base).keys()
 

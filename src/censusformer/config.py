@@ -97,9 +97,8 @@ def allowed(schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
         return "one of " + ", ".join(map(str, schema["enum"]))
     kinds = schema.get("type", "anything")
-    words = [
-        " or ".join([kinds] if isinstance(kinds, str) else kinds).replace("array", "list like [a, b]").replace("object", "mapping")
-    ]
+    named = {"array": "list like [a, b]", "object": "mapping of keys"}
+    words = [" or ".join(named.get(kind, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds))]
     bounds = {"minimum": "at least", "exclusiveMinimum": "over", "maximum": "at most", "exclusiveMaximum": "below"}
     words += [f"{text} {schema[key]}" for key, text in bounds.items() if key in schema]
     if "pattern" in schema:
@@ -117,7 +116,7 @@ def check(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any
     Raises
     ------
     InputError
-        A line for each key that is wrong: the key, its value and what is allowed.
+        A line for each key that is wrong, five at most: the key, its value and what is allowed.
     """
     import jsonschema
 
@@ -127,7 +126,9 @@ def check(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any
     if not lines:
         lines = _relations(settings)
     if lines:
-        raise InputError("the config cannot be used:\n" + "\n".join(f"  {line}" for line in sorted(set(lines))))
+        lines = sorted(set(lines))
+        shown = [*lines[:5], *([f"and {len(lines) - 5} more"] if len(lines) > 5 else [])]
+        raise InputError("the config cannot be used:\n" + "\n".join(f"  {line}" for line in shown))
     return settings
 
 

@@ -86,7 +86,8 @@ def test_the_first_screen_says_what_was_trained_on_what(page):
 
 def test_a_baseline_that_wins_is_named_and_by_how_much(page):
     assert page.by_id["headline"] == (
-        "On held-out samples, the model is ahead of every baseline with GEP; ridge regression is ahead of the model with GEPC."
+        "On held-out samples, the model is ahead of every baseline with GEP; "
+        "ridge regression is ahead of the model with GEPC."
     )
     assert "GEPC: the error is 145.1, 0.1 % above ridge regression (144.9), the best baseline" in page.by_id["heads"]
     assert page.row("first", "against ridge regression (144.9)") == ["2.0 % lower", "0.1 % higher"]

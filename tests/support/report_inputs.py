@@ -68,7 +68,8 @@ def write_inputs(
     genes = {"feature_id": vocab.genes, "feature_name": vocab.names, "total": 9, "n_cells": 5}
     pd.DataFrame(genes).to_parquet(folder / "genes.parquet", index=False)
     write_shards(folder, cells, vocab)
-    (folder / "provenance.json").write_text(json.dumps({**provenance(samples), "census_summary": {"note": note} if note else {}}))
+    told = {**provenance(samples), "census_summary": {"note": note} if note else {}}
+    (folder / "provenance.json").write_text(json.dumps(told))
     (folder / "args.json").write_text(json.dumps(ARGS))
     metrics().to_csv(folder / "metrics.csv", index=False)
     (folder / "evaluation").mkdir(exist_ok=True)

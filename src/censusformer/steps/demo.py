@@ -23,8 +23,8 @@ def run(args: argparse.Namespace) -> None:
     logger.info("%d real cells x %d genes with an Ensembl id", *real.counts.shape)
     note = (
         f"This is the demo: its cells are drawn anew from {real.counts.shape[0]} real ones, its donors are "
-        "invented, and validation cells are near copies of training cells. It shows how the run works; its numbers say nothing "
-        "about biology."
+        "invented, and validation cells are near copies of training cells. It shows how the run works; its numbers "
+        "say nothing about biology."
     )
     datasets = write_census(args.out, demo_parts(real, args.seed), note=note)
     logger.info("%s: %d cells, datasets: %d", args.out, datasets["dataset_total_cell_count"].sum(), len(datasets))
