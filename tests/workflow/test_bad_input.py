@@ -58,6 +58,16 @@ def test_corrupt_chunk_is_named(prepared):
     assert chunk.name in shown and "Traceback" not in shown
 
 
+def test_a_deleted_list_of_cells_is_missed(prepared):
+    """Its cells are not left out in silence."""
+    list_ = next(prepared.path("demo/chunks").glob("*.parquet"))
+    list_.unlink()
+    shown = prepared.run("-n", fails=True, **SMALL)
+    assert f"results/demo/chunks has no list of {list_.stem}: delete it" in shown
+    shutil.rmtree(prepared.path("demo/chunks"))
+    assert "Choosing the samples" in prepared.run("-n", **{**SMALL, "split": {"valid_fraction": 0.1}})
+
+
 def test_corrupt_shard_is_named(prepared):
     shard = max(prepared.path("demo/shards/train").glob("*.parquet"), key=lambda path: path.stat().st_size)
     dates, content = shard.stat(), bytearray(shard.read_bytes())

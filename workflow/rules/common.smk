@@ -1,5 +1,6 @@
 # Settings and helpers that all rules share. Needs `config`; makes RUNS, DATA and the functions below.
 import hashlib
+import json
 import os
 import re
 import sys
@@ -104,8 +105,15 @@ SHARDS = "results/{dataset}/shards.json"  # with their checksums
 
 
 def chunks(wildcards):
-    folder = Path(checkpoints.select.get(dataset=wildcards.dataset).output.chunks)
-    return sorted(path.stem for path in folder.glob("*.parquet"))
+    """The chunks that `select` listed. A list that was deleted by hand would take its cells out without a word."""
+    selected = checkpoints.select.get(dataset=wildcards.dataset).output
+    found = {path.stem for path in Path(selected.chunks).glob("*.parquet")}
+    listed = json.loads(Path(selected.provenance).read_text(encoding="utf-8"))["chunks"]
+    if lost := {name for names in listed.values() for name in names} - found:
+        raise WorkflowError(
+            f"{selected.chunks} has no list of {', '.join(sorted(lost))}: delete it, and select runs anew"
+        )
+    return sorted(found)
 
 
 def per_chunk(pattern):
