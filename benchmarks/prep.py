@@ -163,7 +163,7 @@ def show(figures: dict[str, Any]) -> None:
         parts = ", ".join(f"{name} {1e6 * s / usual['cells']:.0f}" for name, s in usual["steps"].items())
         print(f"usual: {usual['cells'] / usual['seconds']:,.0f} cells/s a core; us a cell: {parts}")
         print(f"bytes a cell: {', '.join(f'{name} {size:,.0f}' for name, size in usual['bytes_a_cell'].items())}")
-        print(f"{usual['other_genes']} of {usual['genes']:,} selected genes in {usual['samples']} samples are not scanpy's, "
+        print(f"{usual['other_genes']} of {usual['genes']:,} genes of {usual['samples']} samples are not scanpy's, "
               f"{usual['other_genes_without_tie']} of them without a tie at the cut")  # fmt: skip
         print(f"ratio {figures['ratio_vs_scanpy']:.1f}")
 

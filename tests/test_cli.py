@@ -1,4 +1,5 @@
 import errno
+import resource
 import subprocess
 import sys
 import types
@@ -59,6 +60,24 @@ def test_help_of_each_step(name, capsys):
         cli.main([name, "--help"])
     shown = capsys.readouterr().out
     assert stop.value.code == 0 and "--out" in shown and "--log" in shown
+
+
+def test_help_takes_less_than_half_a_second():
+    """Of CPU, which other processes on the machine do not change."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "censusformer", "--help"], stdout=subprocess.DEVNULL, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+
+
+@pytest.mark.parametrize("name", ["count", "genes", "hvg", "binning", "split", "tokenize", "vocab", "manifest"])
+def test_steps_of_preparation_import_nothing_heavy(name):
+    heavy = ["scanpy", "anndata", "tiledbsoma", "torch", "matplotlib", "sklearn", "pandas", "skmisc"]
+    if name in ("genes", "split", "vocab", "manifest"):
+        heavy += ["numba", "scipy", "h5py"]
+    code = f"import sys, censusformer.steps.{name}\nprint(*sorted({set(heavy)!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.returncode) == ("", 0), done.stderr
 
 
 def test_help_imports_no_step():
