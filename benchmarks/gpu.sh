@@ -15,7 +15,7 @@ cuda=$("$python" -c 'import torch; print(int(torch.cuda.is_available()))')
 echo "== correctness"
 "$python" "$here/correctness.py"
 
-train() { # name, then options
+train() { # name, then options of train.py
     name=$1
     shift
     echo "== $name"
