@@ -6,6 +6,7 @@ the same where more cells change the totals and not the choice.
 
 import argparse
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
@@ -32,18 +33,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out-list", type=Path, help="where their ids and names alone go, a Parquet file")
 
 
-def add_up(counts: list[pa.Table]) -> pa.Table:
-    """Add the chunks' totals of each gene, sorted by id; of several names for one gene the first in the alphabet."""
-    table = pa.concat_tables(counts).group_by("feature_id").aggregate(
-        [("feature_name", "min"), ("total", "sum"), ("n_cells", "sum")]
-    )  # fmt: skip
+def add_up(counts: Iterable[pa.Table]) -> pa.Table:
+    """Add the chunks' totals of each gene, sorted by id; of several names for one gene the first in the alphabet.
+
+    One chunk after the other: memory does not grow with their number.
+    """
     sums = ("feature_id", "feature_name_min", "total_sum", "n_cells_sum")
-    return table.select(sums).rename_columns(COLUMNS).sort_by("feature_id")
+    so_far: list[pa.Table] = []
+    for table in counts:
+        both = pa.concat_tables([*so_far, table]).group_by("feature_id")
+        added = both.aggregate([("feature_name", "min"), ("total", "sum"), ("n_cells", "sum")])
+        so_far = [added.select(sums).rename_columns(COLUMNS)]
+    return so_far[0].sort_by("feature_id")
 
 
 def run(args: argparse.Namespace) -> None:
     """Keep the genes whose total over all chunks reaches `filter.min_counts_per_gene`."""
-    table = add_up([read_table(file, COLUMNS) for file in args.counts])
+    table = add_up(read_table(file, COLUMNS) for file in args.counts)
     least = args.filter_min_counts_per_gene
     kept = table.filter(pc.greater_equal(table["total"], least))
     if not len(kept):
