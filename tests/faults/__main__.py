@@ -62,7 +62,7 @@ def _of_runs(names, folder, tries, seed):
     if "jobs" in names:
         yield cases.killed_jobs(start, expected, folder, when(max(tries // 3, 1)))
     if "disk" in names:
-        yield cases.full_disk(start, expected, folder, (100, 6000, 14000, 17000, 19500))
+        yield cases.full_disk(start, expected, folder, (100, 6000, 12000, 17000))
     if "read_only" in names:
         yield cases.read_only(start, expected, folder, when(3))
     if "two" in names:

@@ -83,11 +83,13 @@ class Workplace:
         """Start Snakemake in a process group of its own."""
         (self.folder / "overrides.yaml").write_text(yaml.safe_dump(self.settings))
         command = [sys.executable, "-m", "snakemake", *args, "--cores", "2", "--configfile", "overrides.yaml"]
-        log = (self.folder / "output.txt").open("w")
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            command, cwd=self.folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=environment
-        )
+        options = {
+            "stderr": subprocess.STDOUT,
+            "env": {**os.environ, "OMP_NUM_THREADS": "1"},
+            "start_new_session": True,
+        }
+        with (self.folder / "output.txt").open("w") as log:
+            return subprocess.Popen(command, cwd=self.folder, stdout=log, **options)
 
     def run(self, *args):
         """Run Snakemake to its end; (return code, output)."""

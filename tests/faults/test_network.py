@@ -12,7 +12,7 @@ def cloud(tmp_path_factory):
         yield folder, s3, listed, network.undisturbed(folder / "undisturbed", s3, listed)
 
 
-@pytest.mark.parametrize("mode", ["503", "cut", "vanish"])
+@pytest.mark.parametrize("mode", ["cut", "vanish"])
 def test_a_census_that_is_disturbed_is_read_as_it_is(cloud, mode, capsys):
     folder, s3, listed, expected = cloud
     outcome = network.disturbed(folder / mode, s3, listed, expected, mode, share=0.05, away=5)
