@@ -1,4 +1,4 @@
-"""Writing h5ad files with h5py alone: plain ones, that anndata reads once hdf5plugin is imported (X is LZ4 by Blosc)."""
+"""Writing h5ad files with h5py alone; anndata reads them once hdf5plugin is imported (X is LZ4, by Blosc)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
