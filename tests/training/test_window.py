@@ -73,10 +73,12 @@ def test_an_epoch_can_be_entered_at_any_cell(many, first, n_open):
 
 
 def test_rounds_mix_the_open_shards(many):
+    """Neighbours are of one shard no more often than chance has it: 1 in 4 (where shards are equal), not 3 in 4."""
     window = window_of(many, 4)
     shard = {key: i for i, file in enumerate(window.files) for key in window._open(i, 0, 0).cell.tolist()}
     order = [shard[key] for key in cells_of(window.pieces(0, 0)).tolist()]
-    assert min(len(set(order[i : i + 20])) for i in range(0, len(order) - 20, 20)) >= 3
+    same = np.mean(np.diff(order) == 0)
+    assert same < 0.4
 
 
 def test_no_more_shards_are_open_than_allowed_and_each_is_read_about_once(many, monkeypatch):

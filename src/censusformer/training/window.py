@@ -19,7 +19,8 @@ from censusformer.tokens.cells import Cells, Sequences, concat, join, sequences
 from censusformer.tokens.shards import gene_dtype, read_listed, read_shard, value_dtype
 from censusformer.tokens.vocabulary import Vocabulary
 
-_ORDER, _SHARDS, _FIXED = word("order of an epoch"), word("order of the shards"), word("train_fixed")
+_ORDER, _FIXED = word("order of an epoch"), word("train_fixed")
+_SHARDS, _WITHIN = word("order of the shards"), word("order within a shard")
 _CELL_BYTES = 40  # key, offset, codes of labels, tie_var
 _ROOM = 4  # shards that are held beside the open ones: one being decoded and shuffled, one round
 _PIECE = 1024  # cells gathered at once
@@ -149,6 +150,7 @@ class Window:
         return shard.part(int(cuts[q]), int(cuts[q + 1]))
 
     def _open(self, number: int, seed: int, epoch: int) -> Sequences:
-        """Decode a shard, rows shuffled."""
+        """Decode a shard, rows shuffled; by another hash than the rounds, which would undo their mixing."""
         cells, _ = read_shard(self.manifest.parent / self.files[number]["path"], self.vocabulary)
-        return sequences(cells, epoch_order(cells.cell, seed, epoch), self.vocabulary.cls)
+        rows = np.lexsort((cells.cell, draw(_WITHIN, seed, epoch, cells.cell)))
+        return sequences(cells, rows, self.vocabulary.cls)
