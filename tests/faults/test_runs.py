@@ -28,7 +28,7 @@ def well(outcome, tries):
 
 def test_killed_with_all_its_jobs(undisturbed, tmp_path):
     whole, expected, seconds = undisturbed
-    well(cases.killed_groups(starts(whole), expected, tmp_path, 3, seconds / 2, seed=1), 3)
+    well(cases.killed_groups(starts(whole), expected, tmp_path, 2, seconds / 2, seed=1), 2)
 
 
 def test_two_at_once_and_a_job_that_is_killed(undisturbed, tmp_path):
