@@ -23,3 +23,4 @@ rule all:
     default_target: True
     input:
         [f"results/{dataset}/{run}/{name}" for dataset, run in RUNS for name in RUN_FILES],
+        [f"results/{dataset}/chunks" for dataset in DATA],  # else a folder deleted by hand would hide changed settings

@@ -22,6 +22,7 @@ def blood():
     return BLOOD
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """For `pytest -n 2 --dist loadgroup`: a file, or all tests of the finished demo, on one worker; long ones first."""
     for item in items:
