@@ -41,6 +41,17 @@ class Project:
     def json(self, name):
         return json.loads(self.path(name).read_text())
 
+    @classmethod
+    def at(cls, folder: Path) -> "Project":
+        """A project that stands in a folder already."""
+        project = object.__new__(cls)
+        project.folder = folder
+        return project
+
+    def copy(self, folder: Path) -> "Project":
+        """Another one with all results, dates kept, to be changed."""
+        return Project.at(shutil.copytree(self.folder, folder, symlinks=True))
+
 
 @pytest.fixture
 def project(tmp_path, root):
@@ -60,3 +71,9 @@ def small_demo(tmp_path_factory, root):
     project = Project(tmp_path_factory.mktemp("small_demo"), root)
     project.output = project.run(**SMALL)
     return project
+
+
+@pytest.fixture
+def copied(small_demo, tmp_path):
+    """The finished small demo, to be changed or broken."""
+    return small_demo.copy(tmp_path / "copy")

@@ -6,18 +6,9 @@ import subprocess
 
 import pytest
 
-from .conftest import SMALL, Project
+from .conftest import SMALL
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def prepared(small_demo, tmp_path):
-    """The finished small demo, to be broken."""
-    project = object.__new__(Project)
-    project.folder = tmp_path / "copy"
-    shutil.copytree(small_demo.folder, project.folder, symlinks=True)
-    return project
 
 
 def results(project):
@@ -35,58 +26,58 @@ def results(project):
     ],
     ids=["no_census", "nothing_selected", "no_such_column", "no_test_sample", "cap_too_small"],
 )
-def test_census_that_gives_nothing(prepared, census, said):
-    before = results(prepared)
-    shown = prepared.run(fails=True, **{**SMALL, "census": {**SMALL["census"], **census}, "dataset": "other"})
+def test_census_that_gives_nothing(copied, census, said):
+    before = results(copied)
+    shown = copied.run(fails=True, **{**SMALL, "census": {**SMALL["census"], **census}, "dataset": "other"})
     assert said in shown and "Traceback" not in shown
-    assert results(prepared) == before
+    assert results(copied) == before
 
 
-def test_corrupt_own_file(prepared):
-    (prepared.folder / "data").mkdir()
-    (prepared.folder / "data/broken.h5ad").write_bytes(b"no HDF5 at all")
-    shown = prepared.run(preset="blood-h5ad", fails=True)
+def test_corrupt_own_file(copied):
+    (copied.folder / "data").mkdir()
+    (copied.folder / "data/broken.h5ad").write_bytes(b"no HDF5 at all")
+    shown = copied.run(preset="blood-h5ad", fails=True)
     assert "data/broken.h5ad" in shown and "Traceback" not in shown
 
 
-def test_corrupt_chunk_is_named(prepared):
-    chunk = next(prepared.path("census").glob("demo-*.h5ad"))
+def test_corrupt_chunk_is_named(copied):
+    chunk = next(copied.path("census").glob("demo-*.h5ad"))
     dates = chunk.stat()
     chunk.write_bytes(chunk.read_bytes()[: chunk.stat().st_size // 2])
     os.utime(chunk, ns=(dates.st_atime_ns, dates.st_mtime_ns))
-    shown = prepared.run(fails=True, **{**SMALL, "hvg": {"n_top": 600}})
+    shown = copied.run(fails=True, **{**SMALL, "hvg": {"n_top": 600}})
     assert chunk.name in shown and "Traceback" not in shown
 
 
-def test_a_deleted_list_of_cells_is_missed(prepared):
+def test_a_deleted_list_of_cells_is_missed(copied):
     """Its cells are not left out in silence."""
-    list_ = next(prepared.path("demo/chunks").glob("*.parquet"))
+    list_ = next(copied.path("demo/chunks").glob("*.parquet"))
     list_.unlink()
-    shown = prepared.run("-n", fails=True, **SMALL)
+    shown = copied.run("-n", fails=True, **SMALL)
     assert f"results/demo/chunks has no list of {list_.stem}: delete it" in shown
-    shutil.rmtree(prepared.path("demo/chunks"))
-    assert "Choosing the samples" in prepared.run("-n", **{**SMALL, "split": {"valid_fraction": 0.1}})
+    shutil.rmtree(copied.path("demo/chunks"))
+    assert "Choosing the samples" in copied.run("-n", **{**SMALL, "split": {"valid_fraction": 0.1}})
 
 
-def test_corrupt_shard_is_named(prepared):
-    shard = max(prepared.path("demo/shards/train").glob("*.parquet"), key=lambda path: path.stat().st_size)
+def test_corrupt_shard_is_named(copied):
+    shard = max(copied.path("demo/shards/train").glob("*.parquet"), key=lambda path: path.stat().st_size)
     dates, content = shard.stat(), bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 0xFF
     shard.write_bytes(content)
     os.utime(shard, ns=(dates.st_atime_ns, dates.st_mtime_ns))
-    shown = prepared.run("--rerun-triggers", "params", fails=True, **{**SMALL, "train": {"lr": 1.0e-3}})
+    shown = copied.run("--rerun-triggers", "params", fails=True, **{**SMALL, "train": {"lr": 1.0e-3}})
     assert shard.name in shown and "Traceback" not in shown
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small file system can be mounted by root alone")
-def test_full_disk(prepared):
-    kept = prepared.path("demo/base/best_model.pt").read_bytes()
-    small = prepared.folder / "results/demo/other"
+def test_full_disk(copied):
+    kept = copied.path("demo/base/best_model.pt").read_bytes()
+    small = copied.folder / "results/demo/other"
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], check=True)
     try:
-        shown = prepared.run("results/demo/other/best_model.pt", fails=True, **{**SMALL, "run": "other"})
+        shown = copied.run("results/demo/other/best_model.pt", fails=True, **{**SMALL, "run": "other"})
     finally:
         subprocess.run(["umount", str(small)], check=True)
     assert "No space left on device" in shown and "Traceback" not in shown
-    assert prepared.path("demo/base/best_model.pt").read_bytes() == kept
+    assert copied.path("demo/base/best_model.pt").read_bytes() == kept

@@ -1,7 +1,5 @@
 """The demo, smaller than `make demo`, from nothing to the page."""
 
-import shutil
-
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -69,15 +67,6 @@ def test_same_seed_same_bytes_and_same_curve(small_demo, tmp_path, root):
         assert again.path("demo").joinpath(name).read_bytes() == small_demo.path("demo").joinpath(name).read_bytes()
     curves = [pd.read_csv(p.path("demo/base/metrics.csv")).drop(columns="seconds") for p in (small_demo, again)]
     pd.testing.assert_frame_equal(*curves, check_exact=True)
-
-
-@pytest.fixture
-def copied(small_demo, tmp_path):
-    """The finished small demo, to be changed."""
-    project = object.__new__(Project)
-    project.folder = tmp_path / "copy"
-    shutil.copytree(small_demo.folder, project.folder, symlinks=True)
-    return project
 
 
 def test_other_training_prepares_nothing(copied):

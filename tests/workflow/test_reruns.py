@@ -103,23 +103,10 @@ EXECUTION = {
 }
 
 
-def copy_of(project, folder):
-    """A finished project in a place of its own, with all dates."""
-    copy = object.__new__(Project)
-    copy.folder = folder
-    shutil.copytree(project.folder, folder, symlinks=True)
-    return copy
-
-
 @pytest.fixture(scope="module")
 def planned(small_demo, tmp_path_factory):
     """For dry runs, which write nothing."""
-    return copy_of(small_demo, tmp_path_factory.mktemp("reruns") / "copy")
-
-
-@pytest.fixture
-def copied(small_demo, tmp_path):
-    return copy_of(small_demo, tmp_path / "copy")
+    return small_demo.copy(tmp_path_factory.mktemp("reruns") / "copy")
 
 
 def changed(**changes):
@@ -339,8 +326,7 @@ def test_two_causes_at_once(copied):
 
 def test_through_a_module_of_another_workflow(copied, tmp_path):
     """Nothing runs in a folder with the same results; an edit of ours counts there."""
-    outer = object.__new__(Project)
-    outer.folder = tmp_path / "outer"
+    outer = Project.at(tmp_path / "outer")
     outer.folder.mkdir()
     (outer.folder / "Snakefile").write_text(
         f"configfile: {str(copied.folder / 'config.yaml')!r}\n\n\nmodule censusformer:\n"
