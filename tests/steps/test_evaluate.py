@@ -104,6 +104,18 @@ def test_splits_data_sets_and_heads(run):
     assert found["splits"]["test"]["n_samples"] == 2
 
 
+def test_sums_by_sample_give_the_table_again(run):
+    """What `compare` reads holds the same errors, sample by sample."""
+    frame, sums = read(run / "run/evaluation")[0], pd.read_parquet(run / "run/evaluation/by_sample.parquet")
+    part = sums[(sums["split"] == "test") & (sums["mask_ratio"] == 0.5)]
+    assert set(part["sample"]) == {"d:test", "f:test"}
+    for head, predictor in (("gep", "model"), ("gepc", "model"), (None, "ridge")):
+        rows = part[(part["predictor"] == predictor) & (part["head"].isna() if head is None else part["head"] == head)]
+        found = mse(frame, "test", None, 0.5, head or "gep", predictor)
+        assert rows["squared"].sum() / rows["n"].sum() == pytest.approx(found["value"])
+        assert rows.set_index("sample")["seen_dataset"].to_dict() == {"d:test": True, "f:test": False}
+
+
 def test_the_model_is_scored_as_training_scored_it(run):
     """The best epoch's validation losses, which `pretrain` wrote, are found again."""
     frame, metrics = read(run / "run/evaluation")[0], pd.read_csv(run / "run/metrics.csv")
@@ -119,7 +131,7 @@ def test_the_model_is_scored_as_training_scored_it(run):
 
 def test_same_bytes_twice_and_any_order_of_ratios(run, tmp_path):
     evaluate(run, tmp_path, "--evaluate-ratios", "0.75", "0.25", "0.5")
-    for name in ("reconstruction.parquet", "summary.json"):
+    for name in ("reconstruction.parquet", "by_sample.parquet", "summary.json"):
         assert (tmp_path / name).read_bytes() == (run / "run/evaluation" / name).read_bytes()
 
 

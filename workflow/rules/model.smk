@@ -63,6 +63,7 @@ rule evaluate:
         genes=GENES,
     output:
         table="results/{dataset}/{run}/evaluation/reconstruction.parquet",
+        by_sample="results/{dataset}/{run}/evaluation/by_sample.parquet",
         summary="results/{dataset}/{run}/evaluation/summary.json",
     log:
         "results/{dataset}/{run}/logs/evaluate.log",

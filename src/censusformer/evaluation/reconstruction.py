@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from censusformer.evaluation.masked import MaskedCells
+from censusformer.evaluation.scores import COLUMNS as SUMS
 from censusformer.evaluation.scores import (
     METRICS,
     counted,
@@ -110,6 +111,32 @@ def table(split: str, measured: Sequence[Measured], groups: Groups) -> pd.DataFr
                 rows += [(split, seen, part.mask_ratio, name, *score) for name in heads for score in scores]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.astype({"seen_dataset": "boolean", "n": "int64"})
+
+
+def by_sample(split: str, measured: Sequence[Measured], labels: Labels, samples: Sequence[str]) -> pd.DataFrame:
+    """Lay out what the metrics of one split are made of, so that models can be compared sample by sample.
+
+    Parameters
+    ----------
+    samples
+        The names of the samples, as `labels.sample` numbers them.
+
+    Returns
+    -------
+    split, sample, seen_dataset, mask_ratio, head (null for a baseline: the same for both heads), predictor, and the
+    sums of `scores.COLUMNS`; samples of the split alone, in the order of their names.
+    """
+    names = np.array(samples, dtype=object)
+    here = [i for i in np.argsort(names.astype(str), kind="stable") if (labels.sample == i).any()]
+    parts = [
+        pd.DataFrame(sums[here], columns=list(SUMS)).assign(
+            split=split, sample=names[here], seen_dataset=labels.seen[here], mask_ratio=part.mask_ratio, head=head,
+            predictor=predictor,
+        )
+        for part in measured for (head, predictor), sums in part.sums.items()
+    ]  # fmt: skip
+    table = pd.concat(parts, ignore_index=True).astype({"head": "object", "n": "int64", "n_rho": "int64"})
+    return table[["split", "sample", "seen_dataset", "mask_ratio", "head", "predictor", *SUMS]]
 
 
 def _over_all(measured: Sequence[Measured]) -> dict[Key, np.ndarray]:

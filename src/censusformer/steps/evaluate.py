@@ -1,7 +1,7 @@
 """Measures a model beside its baselines on validation cells and on the held-out test samples.
 
 Reads `best_model.pt`, `shards.json` and the shards that it lists, `vocab.json` and `samples.parquet`; writes
-`reconstruction.parquet` and `summary.json`.
+`reconstruction.parquet`, `by_sample.parquet` and `summary.json`.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import pyarrow as pa
 from censusformer.errors import InputError
 from censusformer.evaluation import baselines
 from censusformer.evaluation.masked import MaskedCells
-from censusformer.evaluation.reconstruction import HEADS, Labels, Measured, measure, summary, table
+from censusformer.evaluation.reconstruction import HEADS, Labels, Measured, by_sample, measure, summary, table
 from censusformer.evaluation.ridge import fit_ridge
 from censusformer.files import atomic
 from censusformer.hashing import draw, uniform, word
@@ -105,6 +105,8 @@ def run(args: argparse.Namespace) -> None:
     splits = {name: {**_counts(cells), **summary(frame, name, measured[name])} for name, cells in data.splits.items()}
     cells = {"means": len(data.train), "shift_and_ridge": len(data.fitted)}
     about = {"model": about, "ratios": args.evaluate_ratios, "chosen": chosen, "cells": cells}
+    sums = [by_sample(name, measured[name], labels[name], cells.sample.names) for name, cells in data.splits.items()]
+    write_table(args.out / "by_sample.parquet", pa.Table.from_pandas(pd.concat(sums), preserve_index=False))
     _write(args.out, frame, {**about, "headline": "test" if "test" in splits else "valid", "splits": splits})
 
 
