@@ -6,6 +6,7 @@ import logging
 import platform
 import resource
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import metadata
@@ -59,13 +60,15 @@ def start_fabric(execution: ExecutionSettings) -> "Fabric":
             raise InputError(
                 f"execution.devices {execution.devices}: this machine has {torch.cuda.device_count()} GPUs"
             )
-    fabric = Fabric(
-        accelerator="cuda" if cuda else "cpu",
-        devices=execution.devices,
-        num_nodes=execution.nodes,
-        strategy="ddp" if execution.devices * execution.nodes > 1 else "auto",
-        precision=precision_of(execution.precision, cuda=cuda),
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The `srun` command is available")  # installed is not in use
+        fabric = Fabric(
+            accelerator="cuda" if cuda else "cpu",
+            devices=execution.devices,
+            num_nodes=execution.nodes,
+            strategy="ddp" if execution.devices * execution.nodes > 1 else "auto",
+            precision=precision_of(execution.precision, cuda=cuda),
+        )
     fabric.launch()
     return fabric
 
