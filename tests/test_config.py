@@ -127,38 +127,6 @@ def test_flatten_and_nest(flat):
     assert c.flatten(c.nest(flat)) == flat
 
 
-def test_sweep_names_and_shared_data(base, schema):
-    sweep = [{}, {"model.dropout": "0.2", "train": {"seed": 2}}, {"hvg": {"n_top": 600}}]
-    runs = c.combinations({**base, "sweep": sweep}, schema)
-    assert list(runs) == [
-        ("demo", "base"),
-        ("demo", "base-model.dropout_0.2-train.seed_2"),
-        ("demo-hvg.n_top_600", "base"),
-    ]
-    assert runs["demo", "base-model.dropout_0.2-train.seed_2"]["model.dropout"] == 0.2
-
-
-def test_names_are_safe_and_differ(base):
-    odd = {"census.filter": "tissue == 'a/b'"}
-    assert "/" not in c.name_of("demo", odd) and "=" not in c.name_of("demo", odd)
-    assert c.name_of("demo", odd) != c.name_of("demo", {"census.filter": "tissue == 'a_b'"})
-
-
-@pytest.mark.parametrize(
-    ("sweep", "said"),
-    [
-        ([{"model.droput": 0.1}], "did you mean model.dropout"),
-        ([{"execution.devices": 2}], "changes no model"),
-        ([{"train.seed": 1}, {"train": {"seed": 1}}], "two combinations are called"),
-        ([{"dataset": "x"}, {"dataset": "x", "hvg.n_top": 5, "run": "r"}], "two different preparations"),
-        ([{"train.lr": "x"}], "train.lr: 'x' is not allowed"),
-    ],
-)
-def test_bad_sweeps(base, schema, sweep, said):
-    with pytest.raises(InputError, match=said):
-        c.combinations({**base, "sweep": sweep}, schema)
-
-
 def test_options_quote_what_a_shell_would_read():
     got = c.options({"census.filter": "a == 'b' and $(rm)", "x.y_z": None, "n.l": [0.5, "é b"], "b": True},
                     ["census.filter", "x.y_z", "n.l", "b"])  # fmt: skip

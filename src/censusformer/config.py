@@ -1,7 +1,6 @@
-"""The settings of a run: read, checked and named. Used by the Snakefile, never by a step."""
+"""The settings of a run: read and checked. Used by the Snakefile, never by a step."""
 
 import difflib
-import hashlib
 import re
 import shlex
 from collections.abc import Iterable, Mapping
@@ -137,7 +136,7 @@ def _complaints(error: Any, root: Mapping[str, Any]) -> list[str]:
     below = f"{where}." if where else ""
     if error.validator == "additionalProperties":
         known = list(error.schema["properties"])
-        return [_unknown(below, key, known) for key in error.instance if key not in known]
+        return [unknown(below, key, known) for key in error.instance if key not in known]
     if error.validator == "required":
         return [f"{below}{key} is missing" for key in error.validator_value if key not in error.instance]
     schema = resolve(error.schema, root)
@@ -145,7 +144,8 @@ def _complaints(error: Any, root: Mapping[str, Any]) -> list[str]:
     return [f"{where}: {value if len(value) < 80 else value[:77] + '...'} is not allowed; allowed: {allowed(schema)}"]
 
 
-def _unknown(below: str, key: str, known: list[str]) -> str:
+def unknown(below: str, key: str, known: list[str]) -> str:
+    """Say that a key is none, and which is nearest."""
     near = difflib.get_close_matches(str(key), known, n=1)
     hint = f"did you mean {below}{near[0]}?" if near else f"known here: {', '.join(known)}"
     return f"{below}{key} is no key of the config; {hint}"
@@ -173,51 +173,6 @@ def only(settings: Mapping[str, Any], sections: Iterable[str]) -> dict[str, Any]
     """The flat settings of some sections."""
     sections = set(sections)
     return {key: value for key, value in settings.items() if key.split(".")[0] in sections}
-
-
-def name_of(base: str, changes: Mapping[str, Any]) -> str:
-    """'base', {'train.seed': 2} -> 'base-train.seed_2': a name that a person, a shell and a Parquet reader can read."""
-    shown = {key: "+".join(map(str, value)) if isinstance(value, list) else value for key, value in changes.items()}
-    text = "-".join([base, *(f"{key}_{value}" for key, value in sorted(shown.items()))])
-    safe = re.sub(r"[^\w.+-]+", "_", text)[:100]
-    return safe if safe == text else f"{safe}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
-
-
-def combinations(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
-    """{(dataset, run): flat settings} for each entry of `sweep`; the config alone where there is none.
-
-    Raises
-    ------
-    InputError
-        The config or an entry of the sweep is wrong, or two entries have one name.
-    """
-    settings = check(config, schema)
-    sweep = settings.pop("sweep", [])
-    base, runs, prepared = flatten(settings), {}, {}
-    for entry in sweep or [{}]:
-        one = _combine(base, flatten(entry), schema)
-        pair, data = (one["dataset"], one["run"]), only(one, DATA_SECTIONS)
-        if pair in runs:
-            raise InputError(f"sweep: two combinations are called {pair[0]}/{pair[1]}")
-        if prepared.setdefault(pair[0], data) != data:
-            raise InputError(f"sweep: two different preparations are called {pair[0]}; name them by `dataset`")
-        runs[pair] = one
-    return runs
-
-
-def _combine(base: Mapping[str, Any], entry: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    for key in entry:
-        if key not in base:
-            raise InputError(f"sweep: {_unknown('', key, list(base))}")
-        if key.split(".")[0] in NO_SWEEP:
-            raise InputError(f"sweep: {key} changes no model, so a sweep cannot vary it")
-    wanted = flatten(coerce(nest(entry), schema, schema))
-    changes = {key: value for key, value in wanted.items() if value != base[key]}
-    names = {
-        "dataset": changes.get("dataset", name_of(base["dataset"], only(changes, DATA_SECTIONS))),
-        "run": changes.get("run", name_of(base["run"], only(changes, RUN_SECTIONS))),
-    }
-    return flatten(check(nest({**base, **wanted, **names}), schema))
 
 
 def options(settings: Mapping[str, Any], keys: Iterable[str]) -> str:

@@ -12,15 +12,17 @@ from snakemake.exceptions import WorkflowError
 
 ROOT = Path(str(workflow.current_basedir)).parents[1]
 sys.path.insert(0, str(ROOT / "src"))
-from censusformer.config import DATA_SECTIONS, combinations, nest, only, options  # noqa: E402
+from censusformer.config import DATA_SECTIONS, nest, only, options  # noqa: E402
 from censusformer.digest import code_digest  # noqa: E402
 from censusformer.errors import InputError  # noqa: E402
+from censusformer.sweeps import cost, read_sweep  # noqa: E402
 
 try:
-    RUNS = combinations(config, yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text()))
+    SWEEP = read_sweep(config, yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text()))
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
+RUNS = SWEEP.runs
 DATA = {dataset: only(settings, DATA_SECTIONS) for (dataset, _), settings in RUNS.items()}
 RUN_FILES = ["best_model.pt", "report.html", "config.yaml"]
 DEMO = "results/census/demo"
