@@ -26,8 +26,8 @@ def data(folder, vocabulary) -> Data:
     return read_data(folder / "shards.json", vocabulary)
 
 
-@pytest.fixture
-def settings():
+@pytest.fixture(scope="session")
+def settings_of():
     """Settings of a small run; keywords are those of `train` and `execution`."""
 
     def build(model=None, mask=None, execution=None, **train):
@@ -37,3 +37,9 @@ def settings():
         return Settings(model, MaskSettings(**(mask or {})), TrainSettings(**train), ExecutionSettings(**execution))
 
     return build
+
+
+@pytest.fixture
+def settings(settings_of):
+    """The same, for a single test."""
+    return settings_of

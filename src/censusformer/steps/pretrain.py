@@ -47,6 +47,8 @@ def _add_train(group) -> None:
         ("seed", int, 0, "of initial weights, order of cells, masks and dropout"),
         ("recipe", str, "fast", "fast or reference"),
         ("max-steps", int, None, "stop after this many steps in all"),
+        ("weight-decay", float, None, "decoupled weight decay of matrices (None: the recipe's)"),
+        ("early-stopping", int, None, "stop after this many epochs without a lower validation loss"),
     ):
         group.add_argument(f"--train-{name}", type=kind, default=default, help=f"{text} (default: {default})")
 

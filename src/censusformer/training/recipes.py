@@ -74,17 +74,21 @@ def recipe_of(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def build_optimizer(model: Pretrainer, recipe: Recipe, lr: float) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: Pretrainer, recipe: Recipe, lr: float, weight_decay: float | None = None
+) -> torch.optim.Optimizer:
     """Build the optimiser; each group's `scale` multiplies the rate of the step.
 
-    Fused, since a step on a CPU has few operations to hide behind.
+    Fused, since a step on a CPU has few operations to hide behind. `weight_decay` stands in for the recipe's own; with
+    any, the recipe's Adam becomes AdamW, which without is the same.
     """
+    strength = recipe.weight_decay if weight_decay is None else weight_decay
     how = {"lr": lr, "betas": recipe.betas, "eps": recipe.eps, "fused": True}
-    if recipe.optimizer == "adam":
+    if recipe.optimizer == "adam" and not strength:
         return torch.optim.Adam([{"params": list(model.parameters()), "scale": 1.0}], **how)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        decay = recipe.weight_decay if parameter.ndim >= 2 else 0.0
+        decay = strength if parameter.ndim >= 2 else 0.0
         groups.setdefault((rate_scale(name, parameter, recipe.base_width), decay), []).append(parameter)
     listed = [{"params": ps, "scale": scale, "weight_decay": decay} for (scale, decay), ps in groups.items()]
     return torch.optim.AdamW(listed, **how)

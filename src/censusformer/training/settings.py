@@ -49,6 +49,10 @@ class TrainSettings:
         Name of one of `recipes.RECIPES`.
     max_steps
         Stop after that many steps in all, even inside an epoch.
+    weight_decay
+        Decoupled weight decay of matrices; None: the recipe's own.
+    early_stopping
+        Stop after that many epochs without a lower validation loss; None: never.
     """
 
     epochs: int = 6
@@ -57,14 +61,18 @@ class TrainSettings:
     seed: int = 0
     recipe: str = "fast"
     max_steps: int | None = None
+    weight_decay: float | None = None
+    early_stopping: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "max_steps"):
+        for name in ("epochs", "batch_size", "max_steps", "early_stopping"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"train.{name} {value}: must be at least 1")
         if not 0 < self.lr < float("inf"):
             raise InputError(f"train.lr {self.lr}: must be over 0")
+        if self.weight_decay is not None and not 0 <= self.weight_decay < float("inf"):
+            raise InputError(f"train.weight_decay {self.weight_decay}: must be at least 0")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"train.seed {self.seed}: must be at least 0 and below 2^63")
 

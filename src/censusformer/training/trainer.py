@@ -82,7 +82,8 @@ class Trainer:
         self.total_steps = min(train.epochs * len(self.batches), train.max_steps or math.inf)
         self.module = build_model(settings, data)
         forward = torch.compile(self.module, dynamic=True) if settings.execution.compile else self.module
-        self.model, self.optimizer = fabric.setup(forward, build_optimizer(self.module, self.recipe, train.lr))
+        optimizer = build_optimizer(self.module, self.recipe, train.lr, train.weight_decay)
+        self.model, self.optimizer = fabric.setup(forward, optimizer)
         self.state, self.metrics, self.stop = State(), Metrics(), StopSignal()
         self._resume()
         self._clock = self._saved = time.monotonic()
@@ -102,7 +103,7 @@ class Trainer:
             while True:
                 if state.evaluated < state.step and (state.step % per_epoch == 0 or state.step >= self.total_steps):
                     self._end_epoch()
-                if state.step >= self.total_steps:
+                if state.step >= self.total_steps or self._learns_no_more():
                     return
                 self._train_epoch()
 
@@ -191,6 +192,15 @@ class Trainer:
             state.best, state.best_epoch, state.best_step = sum(valid), self._epoch(), state.step
             self._save_best({"gep": valid[0], "gepc": valid[1], "sum": sum(valid)})
         self._save()
+
+    def _learns_no_more(self) -> bool:
+        """Whether `train.early_stopping` epochs have passed since the best one."""
+        patience, state = self.settings.train.early_stopping, self.state
+        passed = self._epoch() - max(0, state.best_epoch)
+        if patience is None or state.evaluated != state.step or passed < patience:
+            return False
+        logger.info("%d epochs without a lower validation loss than epoch %d's: stopping", passed, state.best_epoch)
+        return True
 
     def _log_sums(self, span: str) -> None:
         """Log the training loss since the last row of this span, and start anew."""
