@@ -9,6 +9,7 @@ import pytest
 from real_chunk import write_chunk
 
 from censusformer.cli import main
+from censusformer.tokens.cells import concat
 from censusformer.tokens.masking import evaluation_mask
 from censusformer.tokens.shards import empty_cells, read_shard, read_split, write_shard
 from censusformer.tokens.vocabulary import Vocabulary
@@ -39,8 +40,8 @@ def _run(tmp_path_factory):
     call("vocab", "--genes", chunk.genes_file, "--hvg", chunk.hvg, "--out", folder / "vocab.json")
     dataset = [name.split(":")[0] for name in SAMPLES]
     status = ["test" if "test" in name else "train" for name in SAMPLES]
-    samples = pd.DataFrame({"sample": SAMPLES, "dataset_id": dataset, "status": status})
-    samples.loc[len(samples)] = ["f:x", "f", "out"]
+    samples = pd.DataFrame({"sample": SAMPLES, "dataset_id": dataset, "status": status, "person": list("abcdef")})
+    samples.loc[len(samples)] = ["f:x", "f", "out", "a"]
     samples.to_parquet(folder / "samples.parquet")
     files = ["--shards", folder / "shards.json", "--vocab", folder / "vocab.json"]
     call("pretrain", *files, "--out", folder / "run", "--train-epochs", 2, "--train-batch-size", 8)
@@ -51,7 +52,7 @@ def _run(tmp_path_factory):
 def evaluate(folder, out, *options, code=0):
     files = ["--model", folder / "run/best_model.pt", "--shards", folder / "shards.json"]
     files += ["--vocab", folder / "vocab.json", "--samples", folder / "samples.parquet", "--out", out]
-    assert main(["evaluate", *map(str, files), "--evaluate-ridge-components", "5", *options]) == code
+    assert main(["evaluate", *map(str, files), "--evaluate-ridge-components", "5", *map(str, options)]) == code
 
 
 def read(out):
@@ -179,6 +180,52 @@ def test_other_bins_are_refused(run, tmp_path, capsys):
     manifest(tmp_path)
     evaluate(tmp_path, tmp_path / "out", code=2)
     assert "binning.n_bins" in capsys.readouterr().err
+
+
+def link_all(run, folder, *left_out):
+    for name in {"shards", "shards.json", "vocab.json", "samples.parquet", "run"} - set(left_out):
+        (folder / name).symlink_to(run / name)
+
+
+def test_a_person_on_both_sides_is_refused(run, tmp_path, capsys):
+    link_all(run, tmp_path, "samples.parquet")
+    samples = pd.read_parquet(run / "samples.parquet")
+    samples.loc[samples["sample"] == "f:test", "person"] = "a; z"
+    samples.to_parquet(tmp_path / "samples.parquet")
+    evaluate(tmp_path, tmp_path / "out", code=2)
+    assert "a: persons of both training and test" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("same_key", [True, False])
+def test_cells_on_both_sides(run, tmp_path, capsys, same_key):
+    """A training cell in the test set is refused; under another name it is a copy, which the counts tell."""
+    link_all(run, tmp_path, "shards", "shards.json")
+    parts = {name: read_shard(run / f"shards/{name}/a.parquet") for name in SPLITS}
+    copy = parts["train"][0].take(np.arange(2))
+    copy = replace(copy, sample=replace(copy.sample, names=("f:test",) * len(copy.sample.names)))
+    if not same_key:
+        copy = replace(copy, cell=copy.cell + np.uint64(1))
+    parts["test"] = concat([parts["test"][0], copy]), parts["test"][1]
+    for name, (cells, meta) in parts.items():
+        write_shard(tmp_path / f"shards/{name}/a.parquet", cells, meta)
+    manifest(tmp_path)
+    keys = np.concatenate([cells.cell for cells, _ in parts.values()])
+    counts = np.arange(len(keys), dtype=np.uint64)
+    counts[np.isin(keys, copy.cell)] = counts[np.isin(keys, parts["train"][0].cell[:2])]
+    pd.DataFrame({"cell": keys, "counts_hash": counts}).drop_duplicates("cell").to_parquet(tmp_path / "cells.parquet")
+    evaluate(tmp_path, tmp_path / "out", "--cells", tmp_path / "cells.parquet", code=2 if same_key else 0)
+    said = capsys.readouterr().err
+    if same_key:
+        assert "2 cells (such as " in said and "are in both train and test" in said
+        return
+    assert "2 of 28 test cells have exactly the raw counts of a cell in train" in said
+    found = json.loads((tmp_path / "out/leakage.json").read_text())
+    assert found["persons"] == {"recorded": True, "train": 4, "test": 2, "shared": []}
+    pair = next(pair for pair in found["cells"] if (pair["one"], pair["other"]) == ("train", "test"))
+    assert (pair["same_key"], pair["same_counts"]) == (0, 2)
+    assert pair["same_genes"] >= 2
+    assert json.loads((run / "run/evaluation/leakage.json").read_text())["cells"][0]["same_counts"] is None
 
 
 @pytest.mark.parametrize(

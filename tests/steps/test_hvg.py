@@ -68,6 +68,9 @@ def test_cells_have_their_labels_and_quality(data):
     assert cells["n_genes"].tolist() == (counts > 0).sum(axis=1).tolist()
     share = 100 * counts.loc[:, mito].sum(axis=1) / counts.sum(axis=1)
     np.testing.assert_allclose(cells["pct_mito"], share, rtol=1e-6)
+    rows = [row.tobytes() for row in counts.to_numpy(np.int64)]
+    assert cells.groupby(rows)["counts_hash"].nunique().eq(1).all()
+    assert cells["counts_hash"].nunique() == len(set(rows))
     schema = pq.read_schema(data["cells"][0])
     assert [str(schema.field(name).type) for name in ("cell", "soma_joinid", "pct_mito")] == [
         "uint64",

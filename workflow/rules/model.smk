@@ -59,11 +59,13 @@ rule evaluate:
         shards=SHARDS,
         vocab=VOCAB,
         samples="results/{dataset}/samples.parquet",
+        cells=per_chunk("results/{dataset}/cells/{chunk}.parquet"),
         files=shards("train", "valid", "test"),
         genes=GENES,
     output:
         table="results/{dataset}/{run}/evaluation/reconstruction.parquet",
         by_sample="results/{dataset}/{run}/evaluation/by_sample.parquet",
+        leakage="results/{dataset}/{run}/evaluation/leakage.json",
         summary="results/{dataset}/{run}/evaluation/summary.json",
     log:
         "results/{dataset}/{run}/logs/evaluate.log",
@@ -82,7 +84,8 @@ rule evaluate:
         "Measuring {wildcards.dataset}/{wildcards.run} beside its baselines"
     shell:
         "censusformer evaluate --log {log} --model {input.model} --shards {input.shards} --vocab {input.vocab}"
-        " --samples {input.samples} --out results/{wildcards.dataset}/{wildcards.run}/evaluation"
+        " --samples {input.samples} --cells {input.cells}"
+        " --out results/{wildcards.dataset}/{wildcards.run}/evaluation"
         " {params.settings} $EXECUTION"
 
 

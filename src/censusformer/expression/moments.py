@@ -56,6 +56,20 @@ def count_cells(
 
 
 @kernel
+def hash_counts(indptr, indices, data, word, hashed):
+    """Hash each row's counts: the sum of count x its column's word (uint64) modulo 2**64 (Carter and Wegman 1979).
+
+    Rows have the same hash if they have the same counts, in whatever order, and else with a chance of about 2**-63.
+    A column with word 0 does not count. Sets uint64 `hashed` (n_rows,).
+    """
+    for i in range(len(indptr) - 1):
+        total = np.uint64(0)
+        for j in range(indptr[i], indptr[i + 1]):
+            total += np.uint64(data[j]) * word[indices[j]]
+        hashed[i] = total
+
+
+@kernel
 def add_moments(indptr, indices, data, gene_of, group, moments):
     """Add values and their squares to float64 `moments` (n_groups, n_genes, 2): exact for counts (up to 2**53).
 

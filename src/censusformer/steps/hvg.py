@@ -45,21 +45,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 class Quality:
     """What decides whether a cell is kept, over the kept genes; all (n_cells,).
 
-    `n_counts` and `n_mito` (mitochondrial counts) are int64, `n_genes` (expressed ones) is int32.
+    `n_counts` and `n_mito` (mitochondrial counts) are int64, `n_genes` (expressed ones) is int32; `counts_hash` is
+    uint64, the same for cells with the same counts.
     """
 
     n_counts: np.ndarray
     n_genes: np.ndarray
     n_mito: np.ndarray
+    counts_hash: np.ndarray
 
     @classmethod
     def zeros(cls, n: int) -> "Quality":
         """Nothing counted yet."""
-        return cls(np.zeros(n, np.int64), np.zeros(n, np.int32), np.zeros(n, np.int64))
+        return cls(*(np.zeros(n, kind) for kind in (np.int64, np.int32, np.int64, np.uint64)))
 
     def take(self, rows: slice | np.ndarray) -> "Quality":
         """Take these rows; a slice is a view."""
-        return Quality(self.n_counts[rows], self.n_genes[rows], self.n_mito[rows])
+        return Quality(self.n_counts[rows], self.n_genes[rows], self.n_mito[rows], self.counts_hash[rows])
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ def count_chunk(
     columns[gene_of[is_kept]] = np.flatnonzero(is_kept)
     names = pa.array(chunk.feature_name, pa.string())
     is_mito = pc.starts_with(names, "MT-", ignore_case=True).to_numpy(zero_copy_only=False) & is_kept
+    word = np.append(genes.words_of(columns < chunk.n_genes), np.uint64(0))[gene_of]  # 0 for a column that is not kept
     ones, large = np.zeros((len(sample.names), chunk.n_genes + 1), np.int32), []
     sums = np.zeros((len(sample.names), len(genes), 2) if normalize else (0, 0, 2))
     room = np.empty(0, np.int64), np.empty(0, np.uint32)
@@ -114,6 +117,7 @@ def count_chunk(
         if len(rows.data) > len(room[0]):
             room = np.empty(len(rows.data), np.int64), np.empty(len(rows.data), np.uint32)
         block, quantities = (rows.indptr, rows.indices, rows.data), (one.n_counts, one.n_genes, one.n_mito)
+        moments.hash_counts(*block, word, one.counts_hash)
         n = moments.count_cells(*block, is_kept, is_mito, min_genes, here, *quantities, ones, *room)
         if normalize is None:
             large.append(tuple(array[:n].copy() for array in room))
@@ -183,6 +187,7 @@ def cells_table(chunk: Chunk, sample: Labels, quality: Quality, kept: np.ndarray
             "n_counts": quality.n_counts,
             "n_genes": quality.n_genes,
             "pct_mito": (100 * share).astype(np.float32),
+            "counts_hash": quality.counts_hash,
         }
     )
 
