@@ -38,6 +38,7 @@ def test_lists_every_file_with_its_rows_tokens_and_digest(data):
     assert manifest(data) == 0
     content = json.loads((data / "shards.json").read_text())
     assert (content["n_bins"], content["max_length"]) == (51, 1201)
+    assert content["binning"] == {"method": "cell", "ties": "random", "seed": 0}
     assert content["vocab_sha256"] == sha256_of(f"ENSG{i:011d}" for i in range(600))
     for name, split in content["splits"].items():
         assert [file["path"] for file in split["files"]] == [f"shards/{name}/a.parquet", f"shards/{name}/b.parquet"]

@@ -59,6 +59,7 @@ def write_data(folder, splits, vocabulary):
         about = {"path": path.name, "rows": len(cells), "tokens": cells.n_tokens, "sha256": file_sha256(path)}
         listed[split] = {"files": [about]}
     content = {"vocab_sha256": vocabulary.sha256, "n_bins": N_BINS, "max_length": MAX_LENGTH, "splits": listed}
+    content["binning"] = {"method": "cell", "ties": "random", "seed": 3}
     (folder / "shards.json").write_text(json.dumps(content))
     vocabulary.write(folder / "vocab.json")
     return folder

@@ -45,6 +45,13 @@ def test_a_gene_twice_is_refused():
         Vocabulary(("a", "a"), ("x", "y"), (0, 0))
 
 
+def test_the_genes_that_most_samples_selected():
+    vocab = Vocabulary(tuple("abcdef"), tuple("abcdef"), (2, 0, 5, 2, 0, 2))
+    assert vocab.most_selected(1).tolist() == [2]
+    assert vocab.most_selected(3).tolist() == [0, 2, 3]  # of three with 2, those of lower ids
+    assert vocab.most_selected(9).tolist() == [0, 2, 3, 5]  # no sample selected the others
+
+
 @pytest.mark.parametrize("damage", ["gene", "truncated", "no_key", "number"])
 def test_a_damaged_file_is_refused(tmp_path, damage):
     path = tmp_path / "vocab.json"

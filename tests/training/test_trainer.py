@@ -12,7 +12,7 @@ from small_shards import expressed
 
 from censusformer.errors import InputError
 from censusformer.tokens.masking import evaluation_mask
-from censusformer.training import load_model, predict_masked
+from censusformer.training import load_model, predict_masked, vocabulary_of
 from censusformer.training.session import start_fabric
 from censusformer.training.trainer import BEST, BOARD, LAST, METRICS, Trainer
 from censusformer.training.window import fixed_cells
@@ -235,6 +235,8 @@ def test_best_model_is_the_epoch_with_the_lowest_validation_sum(settings, data, 
     trainer = train(settings(epochs=3), data, tmp_path)
     model, about = load_model(tmp_path / BEST)
     assert (about["epoch"], about["step"], about["valid"]["sum"]) == (1, 10, 9.0)
+    assert vocabulary_of(about, tmp_path / "copied.pt") == data.vocabulary
+    assert about["binning"] == data.binning == {"method": "cell", "ties": "random", "seed": 3}
     assert not same(model.state_dict(), weights(trainer))
 
 

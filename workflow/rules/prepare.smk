@@ -230,9 +230,10 @@ checkpoint manifest:
         mem_mb=grows(1000),
         runtime=grows(10),
     params:
+        settings=settings("binning.method", "binning.ties", "binning.seed"),
         code=code("manifest"),
     message:
         "Listing the shards of {wildcards.dataset}"
     shell:
         "censusformer manifest --log {log} --train {input.train} --valid {input.valid} --test {input.test}"
-        " --out {output}"
+        " --out {output} {params.settings}"

@@ -56,7 +56,7 @@ def read_obs(store: h5py.File) -> pd.DataFrame:
     InputError
         Where the file has none, or two columns have one name.
     """
-    obs = _frame(store, "obs")
+    obs = read_frame(store, "obs")
     obs.index = obs.index.astype(str)
     obs.columns = obs.columns.astype(str)
     if not obs.columns.is_unique:
@@ -84,7 +84,7 @@ def read_cells(file: Path, organism: str, gencode: Callable[[], pd.DataFrame]) -
     with open_h5ad(file) as store:
         obs = read_obs(store)
         place, counts = read_counts(store)
-        var = _frame(store, "raw/var" if place == "raw/X" else "var")
+        var = read_frame(store, "raw/var" if place == "raw/X" else "var")
         if counts.shape != (len(obs), len(var)):
             raise InputError(f"{file}: {place} is {counts.shape}, but there are {len(obs)} cells and {len(var)} genes")
     var, counts = by_ensembl_id(file, var, counts, organism, gencode)
@@ -114,16 +114,16 @@ def read_counts(store: h5py.File) -> tuple[str, sparse.csr_matrix]:
     raise InputError(f"{store.filename}: {found}. Raw counts are needed in X, layers/counts or raw/X")
 
 
-def fault_of(counts: sparse.csr_matrix) -> str:
-    """Why values are no raw counts, with an example; '' where they are."""
+def fault_of(counts: sparse.csr_matrix, first: int = 0) -> str:
+    """Why values are no raw counts, with an example; '' where they are. The rows begin at row `first` of a whole."""
     values = counts.data
     if values.dtype.kind in "ub":
         return ""
     for name, bad in (("a missing or infinite value", ~np.isfinite(values)), ("a negative value", values < 0)):
         if bad.any():
-            return f"holds {name} ({_example(counts, bad)})"
+            return f"holds {name} ({_example(counts, bad, first)})"
     bad = values != np.rint(values)
-    return f"holds normalised values, not whole numbers ({_example(counts, bad)})" if bad.any() else ""
+    return f"holds normalised values, not whole numbers ({_example(counts, bad, first)})" if bad.any() else ""
 
 
 def by_ensembl_id(
@@ -136,7 +136,7 @@ def by_ensembl_id(
     """Genes by Ensembl id without version, sorted; genes without one are left out, those that share one are summed."""
     ids, names = gene_ids(var, organism)
     if not (ids != "").any() and organism == "homo_sapiens":
-        ids, names = _from_symbols(var, gencode())
+        ids, names = from_symbols(var, gencode())
     known = np.flatnonzero(ids != "")
     if not len(known):
         some = ", ".join(var.index.astype(str)[:3])
@@ -169,8 +169,8 @@ def _matches(values: pd.Series | pd.Index, pattern: re.Pattern) -> np.ndarray:
     return np.array([match.group(1) if match else "" for match in matches], dtype=str)
 
 
-def _from_symbols(var: pd.DataFrame, gencode: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """As `gene_ids`, from symbols: the place where most of them are known."""
+def from_symbols(var: pd.DataFrame, gencode: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """As `gene_ids`, from symbols by a table as `read_gencode` gives it: the place where most of them are known."""
     places = [var.index, *(var[name] for name in NAME_COLUMNS if name in var)]
     found = [(ids_of(symbols, gencode), symbols) for symbols in (np.asarray(place).astype(str) for place in places)]
     return max(found, key=lambda pair: int((pair[0] != "").sum()))
@@ -192,7 +192,8 @@ def _log_genes(file: Path, genes: pd.Index, counts: sparse.csr_matrix, known: np
         )
 
 
-def _frame(store: h5py.File, name: str) -> pd.DataFrame:
+def read_frame(store: h5py.File, name: str) -> pd.DataFrame:
+    """Read `obs`, `var` or `raw/var`; refuses formats of long ago."""
     if name not in store:
         raise InputError(f"{store.filename}: no {name}: this is no h5ad")
     frame = read_elem(store[name])
@@ -201,7 +202,7 @@ def _frame(store: h5py.File, name: str) -> pd.DataFrame:
     return frame
 
 
-def _example(counts: sparse.csr_matrix, bad: np.ndarray) -> str:
+def _example(counts: sparse.csr_matrix, bad: np.ndarray, first: int) -> str:
     place = int(np.argmax(bad))
-    row = int(np.searchsorted(counts.indptr, place, side="right")) - 1
+    row = first + int(np.searchsorted(counts.indptr, place, side="right")) - 1
     return f"{counts.data[place]:g} in row {row}, column {counts.indices[place]}"

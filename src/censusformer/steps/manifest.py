@@ -19,6 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of this step."""
     for name in SPLITS:
         parser.add_argument(f"--{name}", type=Path, nargs="+", required=True, help=f"the {name} shards")
+    for name, kind, default, text in (
+        ("method", str, "cell", "whose quantiles are the edges of the bins: cell or global"),
+        ("ties", str, "random", "the bin of a value on several edges: random or middle"),
+        ("seed", int, 0, "seed of the draws among them"),
+    ):
+        parser.add_argument(f"--binning-{name}", type=kind, default=default, help=f"on record for models: {text}")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write; paths in it start at its folder")
 
 
@@ -36,6 +42,7 @@ def run(args: argparse.Namespace) -> None:
         splits[name] = {**_totals(files), "samples": len(samples[name]), "files": files}
     _check(splits, samples)
     about = {key: value for key, value in asdict(first[1]).items() if key != "dropped"}
+    about["binning"] = {key: getattr(args, f"binning_{key}") for key in ("method", "ties", "seed")}
     with atomic(args.out) as temporary:
         temporary.write_text(json.dumps({"schema_version": SCHEMA_VERSION, **about, "splits": splits}, indent=1) + "\n")
     for name in SPLITS:

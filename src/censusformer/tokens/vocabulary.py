@@ -80,6 +80,19 @@ class Vocabulary:
         """The word of each gene, uint64 (n_genes,): what draws hang on."""
         return words(self.genes)
 
+    def most_selected(self, n: int) -> np.ndarray:
+        """The genes that most samples selected, at most n, among those that any did; ties go to the lower id.
+
+        A trained model knows these genes best: they are what it reads of cells that belong to none of its samples.
+
+        Returns
+        -------
+        int64 (k,), gene ids, rising.
+        """
+        counts = np.asarray(self.n_samples, np.int64)
+        order = np.argsort(-counts, kind="stable")[:n]
+        return np.sort(order[counts[order] > 0])
+
     def to_json(self) -> str:
         """Return the text of `vocab.json`."""
         content = {
@@ -108,7 +121,22 @@ class Vocabulary:
         """
         path = Path(path)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+        except ValueError as error:
+            raise InputError(f"{path} is not a vocabulary ({error!r}): delete it and run snakemake again") from error
+        return cls.from_json(text, path)
+
+    @classmethod
+    def from_json(cls, text: str, path: Path) -> "Vocabulary":
+        """Take the text of `vocab.json`, which stands in `path`: such a file, or a model.
+
+        Raises
+        ------
+        InputError
+            As `read`.
+        """
+        try:
+            content = json.loads(text)
             columns = (tuple(content[key]) for key in ("genes", "names", "n_samples"))
             vocabulary, digest = cls(*columns, path=path), content["sha256"]
         except (ValueError, KeyError, TypeError) as error:

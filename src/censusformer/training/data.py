@@ -1,7 +1,8 @@
 """The shards of a data set, as a run needs them."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,8 @@ class Data:
         The genes' ids.
     n_bins, max_length
         As in the shards.
+    binning
+        How values became bins: `method`, `ties` and `seed` of the config; empty where the list of shards does not say.
     sha256
         Digest of the list of shards; behind it, of a window, the shards that are open at once, since the order of cells
         depends on them.
@@ -45,6 +48,7 @@ class Data:
     max_length: int
     sha256: str
     mean_bins: np.ndarray
+    binning: Mapping[str, str | int] = field(default_factory=dict)
 
 
 def read_data(shards: str | Path, vocabulary: Vocabulary, memory: float = 8.0) -> Data:
@@ -71,4 +75,5 @@ def read_data(shards: str | Path, vocabulary: Vocabulary, memory: float = 8.0) -
         fixed, *sums = train.scan(len(valid))
         means, digest = mean_bins(*sums), f"{digest}, {train.n_open} shards open"
         logger.info("training cells take more than execution.memory: %d of %d shards at once", train.n_open, len(files))
-    return Data(train, valid, fixed, vocabulary, about["n_bins"], about["max_length"], digest, means)
+    shape = about["n_bins"], about["max_length"]
+    return Data(train, valid, fixed, vocabulary, *shape, digest, means, about.get("binning", {}))

@@ -1,14 +1,16 @@
 """Predictions of a trained model at masked positions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from censusformer.errors import InputError
 from censusformer.model import ModelConfig, Prediction, Pretrainer
 from censusformer.tokens.cells import Cells
+from censusformer.tokens.vocabulary import Vocabulary
 from censusformer.training.batches import batches_by_tokens
 from censusformer.training.checkpoints import load
 
@@ -27,8 +29,9 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> tuple[Pr
 
     Returns
     -------
-    The model in evaluation mode, and what the file says beside the weights: `vocab_sha256`, `n_bins`, `max_length`,
-    `epoch`, `step`, `valid` (its validation losses) and `args` (the settings by section).
+    The model in evaluation mode, and what the file says beside the weights: `vocab_sha256`, `vocabulary` (the text of
+    `vocab.json`, see `vocabulary_of`), `binning` (method, ties, seed), `n_bins`, `max_length`, `epoch`, `step`, `valid`
+    (its validation losses) and `args` (the settings by section).
 
     Raises
     ------
@@ -39,6 +42,33 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> tuple[Pr
     model = Pretrainer(ModelConfig(**content.pop("model")))
     model.load_state_dict(content.pop("state_dict"))
     return model.to(device).eval(), content
+
+
+def vocabulary_of(about: Mapping[str, Any], path: str | Path) -> Vocabulary:
+    """Give the vocabulary of a model: from its own file, else from the `vocab.json` beside it.
+
+    Parameters
+    ----------
+    about
+        What `load_model` says of the model.
+    path
+        The model's file.
+
+    Raises
+    ------
+    InputError
+        Where there is none, or only that of another model.
+    """
+    path = Path(path)
+    if "vocabulary" in about:
+        return Vocabulary.from_json(about["vocabulary"], path)
+    beside = path.with_name("vocab.json")
+    if not beside.is_file():
+        raise InputError(f"{path} was written without its vocabulary: put the vocab.json of its run beside it")
+    vocabulary = Vocabulary.read(beside)
+    if vocabulary.sha256 != about["vocab_sha256"]:
+        raise InputError(f"{beside} is the vocabulary of another model than {path}: put that of its run there")
+    return vocabulary
 
 
 def predict_masked(

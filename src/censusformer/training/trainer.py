@@ -255,6 +255,8 @@ class Trainer:
             "state_dict": self.module.state_dict(),
             "model": self.module.config.to_dict(),
             "vocab_sha256": self.data.vocabulary.sha256,
+            "vocabulary": self.data.vocabulary.to_json(),  # one text: a model is one file that reads new cells
+            "binning": dict(self.data.binning),
             "n_bins": self.data.n_bins,
             "max_length": self.data.max_length,
             "epoch": self.state.best_epoch,
