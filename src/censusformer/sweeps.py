@@ -23,8 +23,8 @@ from censusformer.config import (
 from censusformer.errors import InputError
 
 MOST = 1000  # combinations; more take Snakemake minutes to plan, and nobody reads a page about them
-CRITERION = "valid.mean.reducible_removed"
-_CRITERIA = re.compile(r"(valid|test)\.(gep|gepc|mean)\.(mse|mae|r2|spearman_cell|reducible_removed)")
+CRITERION = "valid.gep.reducible_removed"
+_CRITERIA = re.compile(r"(valid|test)\.(gep|gepc)\.(mse|mae|r2|spearman_cell|reducible_removed)")
 _NAME = re.compile(r"[A-Za-z0-9_][\w.+-]{0,99}")
 
 Run = tuple[str, str]  # dataset and run
@@ -101,7 +101,7 @@ def _check_about(about: Mapping[str, str]) -> None:
         raise InputError(f"sweep.name: {about['name']!r} is not allowed; allowed: letters, digits and . _ + - alone")
     if not _CRITERIA.fullmatch(about.get("criterion", CRITERION)):
         raise InputError(
-            f"sweep.criterion: {about['criterion']!r} is not allowed; allowed: valid or test, gep, gepc or mean, "
+            f"sweep.criterion: {about['criterion']!r} is not allowed; allowed: valid or test, gep or gepc, "
             f"and mse, mae, r2, spearman_cell or reducible_removed, as in {CRITERION}"
         )
 
