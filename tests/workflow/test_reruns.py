@@ -88,6 +88,7 @@ TABLE = [
     ("train.max_steps", 5, "pretrain"),
     ("train.weight_decay", 0.1, "pretrain"),
     ("train.early_stopping", 2, "pretrain"),
+    ("train.init_from", "config.yaml", "pretrain"),
     ("evaluate.ratios", [0.5], "evaluate"),
     ("evaluate.ridge_components", 5, "evaluate"),
     ("evaluate.max_cells", 100, "evaluate"),

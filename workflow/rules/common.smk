@@ -25,8 +25,16 @@ except InputError as error:
 RUNS = SWEEP.runs
 DATA = {dataset: only(settings, DATA_SECTIONS) for (dataset, _), settings in RUNS.items()}
 RUN_FILES = ["best_model.pt", "report.html", "config.yaml"]
+MODELS = {Path("results", *pair, "best_model.pt"): pair for pair in RUNS}
 DEMO = "results/census/demo"
 NEEDS_NORMALIZE = ("seurat", "cell_ranger")  # flavours that work on normalised, log1p values
+
+for pair, run_settings in RUNS.items():
+    path = run_settings["train.init_from"]
+    if path is not None and MODELS.get(Path(path)) == pair:
+        raise WorkflowError(f"train.init_from: {path} is the model of this very run; name the new one by `run`")
+    if path is not None and Path(path) not in MODELS and not Path(path).is_file():
+        raise WorkflowError(f"train.init_from: {path} is missing; give the best_model.pt of another run")
 
 # The step's own process runs in the interpreter that runs Snakemake, or in the rule's conda environment, by the command
 # workflow/bin/censusformer. What stands here, in the environment of the jobs, and not in `params` re-runs nothing.
@@ -137,6 +145,19 @@ def where_given(**inputs):
     return lambda wildcards, input: " ".join(
         f"{option} {input[name]}" for name, option in inputs.items() if input[name]
     )
+
+
+def start(wildcards):
+    """The model of another run that training starts from. Its vocabulary lies beside it, and is checked by it."""
+    return cfg(wildcards)["train.init_from"] or []
+
+
+def start_digest(wildcards):
+    """What a model from elsewhere holds: another file of that name trains anew, whatever its date."""
+    path = cfg(wildcards)["train.init_from"]
+    if path is None or Path(path) in MODELS:
+        return ""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def grows(amount):

@@ -26,6 +26,7 @@ rule pretrain:
         vocab=VOCAB,
         files=shards("train", "valid"),
         genes=GENES,
+        start=start,
     output:
         model="results/{dataset}/{run}/best_model.pt",
         last="results/{dataset}/{run}/last.ckpt",
@@ -44,6 +45,7 @@ rule pretrain:
         runtime=grows(1440),
     params:
         settings=section("mask", "model", "train"),
+        start=start_digest,
         code=code("pretrain"),
     message:
         "Pretraining {wildcards.dataset}/{wildcards.run}"

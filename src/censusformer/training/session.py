@@ -170,6 +170,7 @@ def describe(trainer: Trainer) -> dict[str, Any]:
         "recipe": asdict(trainer.recipe),
         "model_config": trainer.module.config.to_dict(),
         "parameters": parameter_counts(trainer.module),
+        "start": asdict(trainer.start) if trainer.start else None,
         "data": {
             "train_cells": len(data.train),
             "train_tokens": data.train.n_tokens,

@@ -53,6 +53,8 @@ class TrainSettings:
         Decoupled weight decay of matrices; None: the recipe's own.
     early_stopping
         Stop after that many epochs without a lower validation loss; None: never.
+    init_from
+        `best_model.pt` of another run, whose weights the new one starts from; None: from nothing.
     """
 
     epochs: int = 6
@@ -63,6 +65,7 @@ class TrainSettings:
     max_steps: int | None = None
     weight_decay: float | None = None
     early_stopping: int | None = None
+    init_from: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "max_steps", "early_stopping"):

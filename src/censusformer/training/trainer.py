@@ -21,6 +21,7 @@ from censusformer.model import ModelConfig, Pretrainer, squared_errors
 from censusformer.training import checkpoints
 from censusformer.training.batches import Batch, TrainingBatches, ahead
 from censusformer.training.data import Data
+from censusformer.training.growth import start_from
 from censusformer.training.metrics import Board, Metrics, Row
 from censusformer.training.progress import Progress, Stopped, StopSignal
 from censusformer.training.recipes import build_optimizer, learning_rate, recipe_of
@@ -80,7 +81,8 @@ class Trainer:
         self.recipe = recipe_of(train.recipe)
         self.batches = TrainingBatches(data.train, data.vocabulary, mask, train.batch_size, train.seed, *ranks)
         self.total_steps = min(train.epochs * len(self.batches), train.max_steps or math.inf)
-        self.module = build_model(settings, data)
+        self.module, origin = build_model(settings, data), train.init_from
+        self.start = start_from(origin, self.module, data.vocabulary, data.n_bins) if origin else None
         forward = torch.compile(self.module, dynamic=True) if settings.execution.compile else self.module
         optimizer = build_optimizer(self.module, self.recipe, train.lr, train.weight_decay)
         self.model, self.optimizer = fabric.setup(forward, optimizer)

@@ -17,6 +17,7 @@ from typing import Any
 
 from censusformer.errors import InputError
 from censusformer.files import atomic
+from censusformer.training.growth import digest_of
 from censusformer.training.recipes import recipe_of
 from censusformer.training.settings import Settings
 
@@ -35,6 +36,8 @@ def identity(settings: Settings, shards_sha256: str, vocabulary_sha256: str) -> 
     keys = {f"{name}.{key}": value for name in ("mask", "model", "train") for key, value in sections[name].items()}
     if not recipe_of(settings.train.recipe).depends_on_length:
         del keys["train.epochs"]
+    if settings.train.init_from is not None:
+        keys["train.init_from"] = digest_of(settings.train.init_from)
     return {**keys, "shards": shards_sha256, "vocabulary": vocabulary_sha256}
 
 
