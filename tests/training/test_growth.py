@@ -120,9 +120,3 @@ def test_what_else_does_not_fit_is_refused(small, grown, grown_vocabulary, setti
         start_from(path, model, strangers, 51)
     with pytest.raises(InputError, match="is missing; give the best_model"):
         start_from(str(tmp_path / "none.pt"), model, grown_vocabulary, 51)
-    shutil.copy(path, tmp_path / "best_model.pt")
-    with pytest.raises(InputError, match=r"vocab\.json is missing"):
-        start_from(str(tmp_path / "best_model.pt"), model, grown_vocabulary, 51)
-    vocabulary_of(79).write(tmp_path / "vocab.json")
-    with pytest.raises(InputError, match="the vocabulary of another model"):
-        start_from(str(tmp_path / "best_model.pt"), model, grown_vocabulary, 51)

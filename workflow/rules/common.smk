@@ -148,7 +148,7 @@ def where_given(**inputs):
 
 
 def start(wildcards):
-    """The model of another run that training starts from. Its vocabulary lies beside it, and is checked by it."""
+    """The model of another run that training starts from."""
     return cfg(wildcards)["train.init_from"] or []
 
 

@@ -49,7 +49,7 @@ def _add_train(group) -> None:
         ("max-steps", int, None, "stop after this many steps in all"),
         ("weight-decay", float, None, "decoupled weight decay of matrices (None: the recipe's)"),
         ("early-stopping", int, None, "stop after this many epochs without a lower validation loss"),
-        ("init-from", str, None, "best_model.pt of another run to start from; its vocab.json lies beside it"),
+        ("init-from", str, None, "best_model.pt of another run to start from"),
     ):
         group.add_argument(f"--train-{name}", type=kind, default=default, help=f"{text} (default: {default})")
 

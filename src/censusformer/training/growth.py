@@ -13,6 +13,7 @@ from censusformer.errors import InputError
 from censusformer.model import Pretrainer
 from censusformer.tokens.vocabulary import Vocabulary
 from censusformer.training.checkpoints import load
+from censusformer.training.predict import vocabulary_of
 
 logger = logging.getLogger("censusformer")
 
@@ -56,7 +57,7 @@ def start_from(path: str, model: Pretrainer, vocabulary: Vocabulary, n_bins: int
     Parameters
     ----------
     path
-        The file; the `vocab.json` that was written with it lies beside it.
+        The file.
     model
         A new model of `vocabulary`; it is changed in place.
     n_bins
@@ -69,7 +70,7 @@ def start_from(path: str, model: Pretrainer, vocabulary: Vocabulary, n_bins: int
     """
     digest = digest_of(path)
     content = load(path, "model")
-    old = _vocabulary_beside(path, content)
+    old = vocabulary_of(content, path)
     _refuse_other_shape(path, content, model, n_bins)
     row = {gene: i for i, gene in enumerate(old.genes)}
     both = [(i, row[gene]) for i, gene in enumerate(vocabulary.genes) if gene in row]
@@ -92,16 +93,6 @@ def _merged(new: dict, old: dict, pairs: torch.Tensor) -> dict:
             merged[name] = new[name].clone()
             merged[name][pairs[:, 0]] = old[name][pairs[:, 1]]
     return merged
-
-
-def _vocabulary_beside(path: str, content: dict[str, Any]) -> Vocabulary:
-    beside = Path(path).parent / "vocab.json"
-    if not beside.is_file():
-        raise InputError(f"train.init_from {path}: {beside} is missing; copy the one that was written with the model")
-    old = Vocabulary.read(beside)
-    if old.sha256 != content["vocab_sha256"]:
-        raise InputError(f"train.init_from {path}: {beside} is the vocabulary of another model")
-    return old
 
 
 def _refuse_other_shape(path: str, content: dict[str, Any], model: Pretrainer, n_bins: int) -> None:
