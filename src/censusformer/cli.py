@@ -31,7 +31,10 @@ STEPS = {
     "evaluate": "measure a model beside its baselines",
     "report": "write the page about a run",
 }
-TOOLS = {"clean": "remove what interrupted or older trainings left in work folders"}  # subcommands without a rule
+TOOLS = {  # subcommands without a rule
+    "clean": "remove what interrupted or older trainings left in work folders",
+    "embed": "embed the cells of an h5ad file with a pretrained model",
+}
 
 logger = logging.getLogger("censusformer")
 

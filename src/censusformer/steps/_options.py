@@ -34,3 +34,12 @@ def add_normalize_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--normalize-target-sum", type=over_zero, default=1e4, help="the total that each cell's counts are scaled to")
     add("--normalize-log1p", choices=("true", "false"), default="true", help="whether log(1 + x) follows")
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how one's own cells are read by a pretrained model."""
+    add = parser.add_argument
+    add("--layer", default="auto", metavar="NAME", help="where raw counts are: X, raw, a layer's name, or auto: the "
+        "first of X, layers/counts and the like, and raw that holds them (default: %(default)s)")  # fmt: skip
+    add("--min-coverage", type=share, default=0.5, metavar="SHARE", help="the least share of the genes that the model "
+        "reads which the file must have, as symbols or Ensembl ids (default: %(default)s)")  # fmt: skip
