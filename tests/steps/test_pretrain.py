@@ -1,5 +1,7 @@
 import csv
+import itertools
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -93,20 +95,38 @@ def whole(folder, tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_killed_process_goes_on_exactly(folder, whole, tmp_path, number):
-    process = start(folder, tmp_path / "cut", *LONG)
-    while process.poll() is None and not step_of(tmp_path / "cut"):
-        time.sleep(0.01)
-    process.send_signal(number)
-    assert process.wait(60) == (128 + number if number == signal.SIGTERM else -number)
-    assert 0 < step_of(tmp_path / "cut") < 200
-    assert not (tmp_path / "cut" / "best_model.pt").exists()
-    assert main(command(folder, tmp_path / "cut", *LONG)) == 0
-    assert curve(tmp_path / "cut") == curve(whole)
-    one, two = ((out / "best_model.pt").read_bytes() for out in (tmp_path / "cut", whole))
-    assert one == two
-    assert not step_of(tmp_path / "cut")
+def run_to_exit(words):
+    sys.exit(main(words))
+
+
+def test_killed_again_and_again_at_random_moments_it_ends_as_if_nothing_had_been(folder, whole, tmp_path):
+    """By SIGTERM, SIGURG and SIGKILL in turn, up to the end of a run; a checkpoint is written at each step."""
+    rng, at, out = np.random.default_rng(0), [], tmp_path / "cut"
+    words = command(folder, out, *LONG[:2], "--execution-checkpoint-minutes", 0)
+    servers = multiprocessing.get_context("forkserver")  # has imported what takes seconds
+    servers.set_forkserver_preload(
+        ["censusformer.training.session", "lightning.fabric", "torch._dynamo", "pandas", "pytest"]
+    )
+    for number in itertools.cycle([signal.SIGTERM, signal.SIGKILL, signal.SIGURG]):
+        process, before, some = servers.Process(target=run_to_exit, args=(words,)), step_of(out), rng.integers(1, 40)
+        process.start()
+        while process.is_alive() and step_of(out) < before + some:
+            time.sleep(0.01)
+        process.join(rng.uniform(0, 0.02))
+        if process.is_alive():
+            os.kill(process.pid, number)
+        process.join(60)
+        if process.exitcode == 0:
+            break
+        assert process.exitcode in (-number, 128 + number)
+        at.append(step_of(out))
+        assert before < at[-1] < 200 or (out / "best_model.pt").exists()  # all steps were taken
+    assert len(at) >= 6 and sum(step % 10 > 0 for step in at) >= 3, at  # an epoch has 10 steps
+    assert curve(out) == curve(whole)
+    assert (out / "best_model.pt").read_bytes() == (whole / "best_model.pt").read_bytes()
+    one, two = (torch.load(path / "last.ckpt", weights_only=True) for path in (out, whole))
+    assert all(torch.equal(one["model"][key], two["model"][key]) for key in two["model"])
+    assert not step_of(out)
 
 
 @pytest.mark.slow

@@ -285,3 +285,33 @@ def test_checkpoints_hold_no_code(settings, data, tmp_path):
     train(settings(max_steps=3), data, tmp_path)
     for name in (LAST, BEST):
         assert torch.load(tmp_path / name, weights_only=True)["version"] == 1
+
+
+def interrupted(settings, data, work):
+    """Stopped after the first of two epochs, with a best model."""
+    with pytest.raises(SystemExit):
+        train(settings(), data, work, stopping_at(14, terminate))
+
+
+@pytest.mark.parametrize("name", [LAST, BEST])
+@pytest.mark.parametrize("how", ["flip", "cut", "gone"])
+def test_a_damaged_file_that_training_would_go_on_from_is_named(settings, data, tmp_path, name, how):
+    interrupted(settings, data, tmp_path)
+    content = bytearray((tmp_path / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / name).write_bytes(content if how == "flip" else content[: len(content) // 2])
+    if how == "gone":
+        (tmp_path / name).unlink()
+        if name == LAST:  # as if nothing had been: all is made anew
+            assert train(settings(), data, tmp_path).state.step == 20
+            return
+    with pytest.raises(InputError, match=rf"{name} is (damaged|missing).*; training starts anew without the folder"):
+        train(settings(), data, tmp_path)
+
+
+def test_metrics_that_a_kill_left_behind_their_checkpoint_are_written_again(settings, data, tmp_path):
+    train(settings(), data, tmp_path)
+    expected = (tmp_path / METRICS).read_bytes()
+    (tmp_path / METRICS).write_bytes(expected[: len(expected) // 2])
+    train(settings(), data, tmp_path)
+    assert (tmp_path / METRICS).read_bytes() == expected

@@ -28,7 +28,7 @@ from censusformer.training.recipes import build_optimizer, learning_rate, recipe
 from censusformer.training.settings import Settings
 from censusformer.training.state import State, Sums
 from censusformer.training.validation import fixed_losses
-from censusformer.training.work import BEST, BOARD, LAST, METRICS, identity
+from censusformer.training.work import BEST, BOARD, LAST, METRICS, identity, read
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -273,7 +273,7 @@ class Trainer:
         path = self.work / LAST
         if not path.is_file():
             return
-        content = checkpoints.load(path, "checkpoint")
+        content = read(self.work, LAST, "checkpoint")
         before, now = content["identity"], self.identity()
         other = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
         if other:
@@ -289,6 +289,10 @@ class Trainer:
         self.state, self.metrics = State.of(content["state"]), Metrics.of(content["metrics"])
         if not self.fabric.is_global_zero:  # the sums of all ranks are kept by one
             self.state.window, self.state.epoch = self.state.window.emptied(), self.state.epoch.emptied()
+        if self.state.best_step > 0:
+            read(self.work, BEST, "model")  # it may stay the best to the end
+        if self.fabric.is_global_zero:
+            self.metrics.write(self.work / METRICS)  # a kill may have come between the checkpoint and its metrics
         logger.info("going on from step %d of %d (%s)", self.state.step, self.total_steps, path)
 
     # Small things

@@ -17,6 +17,7 @@ from typing import Any
 
 from censusformer.errors import InputError
 from censusformer.files import atomic
+from censusformer.training import checkpoints
 from censusformer.training.growth import digest_of
 from censusformer.training.recipes import recipe_of
 from censusformer.training.settings import Settings
@@ -146,6 +147,7 @@ def _explain(folder: Path, about: About) -> None:
 def finish(folder: Path, about: About) -> None:
     """Keep what a longer run can go on from, if any can, and remove the rest; and what other finished runs left."""
     if "train.epochs" in about.identity:
+        (folder / LAST).unlink()  # first: what is killed from here on does not go on with half of the files
         _empty(folder, keep=(ABOUT,))
     else:
         (folder / LAST).rename(folder / FINISHED)
@@ -165,6 +167,20 @@ def _empty(folder: Path, keep: tuple[str, ...]) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def read(folder: Path, name: str, kind: str) -> dict[str, Any]:
+    """Read a checkpoint or a model that training goes on from.
+
+    Raises
+    ------
+    InputError
+        Where it is damaged or missing; says that the folder must go.
+    """
+    try:
+        return checkpoints.load(folder / name, kind)
+    except InputError as error:
+        raise InputError(f"{error}; training starts anew without the folder {folder}") from error
 
 
 def place(source: Path, target: Path) -> None:
