@@ -11,7 +11,7 @@ from . import cases, network
 from .harness import Workplace
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("groups", "jobs", "disk", "read_only", "two", "damage", "network")
+NAMES = ("groups", "jobs", "disk", "read_only", "two", "damage", "checkpoint", "network")
 
 
 def main():
@@ -69,6 +69,8 @@ def _of_runs(names, folder, tries, seed):
         yield cases.two_at_once(start, expected, folder, (0, 1, seconds / 2))
     if "damage" in names:
         yield cases.damaged_and_deleted(whole, expected, folder, cases.DAMAGED, seed)
+    if "checkpoint" in names:
+        yield cases.damaged_checkpoint(whole, expected, folder, seed=seed)
 
 
 if __name__ == "__main__":

@@ -7,21 +7,28 @@ import signal
 import sys
 import time
 
-from .harness import Outcome, compare, end_well, fingerprints, jobs, kill_group, small_disk, wait
+from .harness import Outcome, compare, end_well, fingerprints, jobs, kill_group, small_disk, wait, wait_for
 
 #: {a file that is damaged: what is made from it}
 DAMAGED = {
     "census/*.h5ad": "demo/hvg/*.parquet",
     "census/*.counts.parquet": "demo/genes.parquet",
+    "demo/chunks/*.parquet": "demo/split/*.parquet",
+    "demo/gene_list.parquet": "demo/vocab.json",
     "demo/hvg/*.parquet": "demo/binned/*.h5ad",
     "demo/cells/*.parquet": "demo/split/*.parquet",
     "demo/binned/*.h5ad": "demo/shards/*/*.parquet",
     "demo/split/*.parquet": "demo/shards/*/*.parquet",
     "demo/shards/train/*.parquet": "demo/base/best_model.pt",
     "demo/shards/valid/*.parquet": "demo/base/evaluation/*",
+    "demo/vocab.json": "demo/base/best_model.pt",
+    "demo/shards.json": "demo/base/best_model.pt",
+    "demo/samples.parquet": "demo/base/evaluation/*",
     "demo/base/best_model.pt": "demo/base/evaluation/*",
     "demo/base/evaluation/*.parquet": "demo/base/report.html",
 }
+WHOLE_FOLDERS = ("demo/chunks",)  # a list that is missing in it would be missed: the folder is deleted
+GOES_ON_FROM = ("last.ckpt", "best_model.pt") * 2  # what an interrupted training reads, cut or with a flipped bit
 
 
 def undisturbed(workplace):
@@ -197,18 +204,51 @@ def damaged_and_deleted(finished, expected, folder, names, seed=0):
             shutil.copy2(finished.results / name, path)
         else:
             _must_say(outcome, code, shown, path.name)
-            path.unlink()
+            _delete(path, workplace)
         workplace.run(*targets)
         end_well(outcome, workplace, expected)
         _clear(outcome, workplace.folder)
     return outcome
 
 
-def damage(path, rng):
+def _delete(path, workplace):
+    """What the message says."""
+    if str(path.parent.relative_to(workplace.results)) in WHOLE_FOLDERS:
+        shutil.rmtree(path.parent)
+    else:
+        path.unlink()
+
+
+def damaged_checkpoint(finished, expected, folder, names=GOES_ON_FROM, seed=0):
+    """Training is killed and a file of its work folder damaged: it is named; without the folder all is right."""
+    outcome, rng = Outcome("damaged checkpoint of an interrupted training"), random.Random(seed)
+    for i, name in enumerate(names):
+        workplace = finished.copy(folder / f"checkpoint{i}")
+        shutil.rmtree(workplace.results / "demo/base")
+        before, process = workplace.finished(), workplace.start()
+        work = workplace.results / "demo/base/work"
+        wait_for(lambda work=work, name=name: any(work.glob(f"*/{name}")))
+        kill_group(process)
+        (path,) = work.glob(f"*/{name}")
+        how = damage(path, rng, ("cut", "flip")[i // 2 % 2])
+        code, shown = workplace.again()
+        outcome.tries += 1
+        print(f"{outcome.fault}: {name}, {how}: {code}", file=sys.stderr, flush=True)
+        if code == 0:
+            outcome.count("made no difference")
+        else:
+            _must_say(outcome, code, shown, f"{path.relative_to(workplace.folder)} is damaged")
+            shutil.rmtree(path.parent)
+        end_well(outcome, workplace, expected, before)
+        _clear(outcome, workplace.folder)
+    return outcome
+
+
+def damage(path, rng, how=None):
     """Cut a file short or flip one of its bits, its dates kept; says which."""
     dates, content = path.stat(), bytearray(path.read_bytes())
     place = rng.randrange(len(content))
-    how = rng.choice(["cut", "flip"])
+    how = how or rng.choice(["cut", "flip"])
     if how == "cut":
         del content[place:]
     else:
