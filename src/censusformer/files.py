@@ -2,11 +2,12 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 _SEAL = b"\nSHA-256 of all but this line: "
 _N_SEAL = len(_SEAL) + hashlib.sha256().digest_size
@@ -43,6 +44,18 @@ def _others(file: BinaryIO, start: int) -> Iterator[bytes]:
         yield file.read(min(1024**2, start - first))
     file.seek(_N_SEAL, os.SEEK_CUR)
     yield file.read()
+
+
+def with_checksum(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a JSON file is to hold, with a `checksum` of all the rest, whatever its layout."""
+    text = json.dumps({key: value for key, value in content.items() if key != "checksum"}, sort_keys=True)
+    return {**content, "checksum": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def check_checksum(content: Mapping[str, Any]) -> None:
+    """Raise a ValueError where a JSON file does not fit its `checksum`; one without is taken as it is."""
+    if "checksum" in content and with_checksum(content) != content:
+        raise ValueError("the checksum does not fit")
 
 
 @contextlib.contextmanager

@@ -85,9 +85,7 @@ def _grids(sweep: Any) -> tuple[list[Mapping], dict[str, str]]:
         about = {key: str(sweep[key]) for key in ("name", "criterion") if key in sweep}
         rest = {key: value for key, value in sweep.items() if key not in ("name", "criterion", "runs")}
         if "runs" in sweep and rest:
-            raise InputError(
-                f"sweep: {', '.join(map(str, rest))} stands beside `runs`; put it into a grid below it"
-            )
+            raise InputError(f"sweep: {', '.join(map(str, rest))} stands beside `runs`; put it into a grid below it")
         grids = sweep.get("runs", [rest] if rest else [])
     else:
         about, grids = {}, sweep or []

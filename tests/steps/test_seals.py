@@ -1,5 +1,7 @@
 """A flipped bit or a cut in a file between steps is seen, wherever it lies; readers of other programs see no seal."""
 
+import json
+
 import anndata
 import hdf5plugin  # noqa: F401 - lets h5py read zstd
 import numpy as np
@@ -10,9 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from censusformer.errors import InputError
+from censusformer.files import with_checksum
 from censusformer.steps._chunks import open_chunk
 from censusformer.steps._h5ad import write_chunk
 from censusformer.steps._tables import read_table, write_table
+from censusformer.tokens.shards import read_manifest
+from censusformer.tokens.vocabulary import Vocabulary
 
 TABLE = pa.table({"cell": pa.array(range(40), pa.uint64()), "sample": ["a", "ü"] * 20}).replace_schema_metadata(
     {"refits": "{}"}
@@ -31,7 +36,30 @@ def write_small_chunk(path):
     write_chunk(path, csr, columns, {}, obs_names=["0" * 16, "1" * 16], var_names=["g", "h"])
 
 
+def write_small_vocabulary(path):
+    Vocabulary(("ENSG1", "ENSG2"), ("A", "ü"), (3, 1)).write(path)
+
+
+def read_vocabulary(path):
+    found = Vocabulary.read(path)
+    return found.genes, found.names, found.n_samples
+
+
+def write_small_list(path):
+    """As `manifest` writes it."""
+    meta = {"vocab_sha256": "0" * 64, "n_bins": 51, "max_length": 61}
+    splits = {name: {"rows": 3, "files": [{"path": f"{name}/a.parquet"}]} for name in ("train", "valid", "test")}
+    path.write_text(json.dumps(with_checksum({**meta, "splits": splits}), indent=1))
+
+
+def read_list(path):
+    content = read_manifest(path)
+    return [content[key] for key in ("vocab_sha256", "n_bins", "max_length", "splits")]
+
+
 KINDS = {
+    "vocab.json": (write_small_vocabulary, read_vocabulary),
+    "shards.json": (write_small_list, read_list),
     "table.parquet": (lambda path: write_table(path, TABLE), lambda path: read_table(path, TABLE.column_names)),
     "chunk.h5ad": (write_small_chunk, read_chunk),
 }

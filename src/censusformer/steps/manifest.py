@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from censusformer.errors import InputError
-from censusformer.files import atomic
+from censusformer.files import atomic, with_checksum
 from censusformer.tokens.shards import SCHEMA_VERSION, ShardMeta, file_sha256, read_shard
 
 logger = logging.getLogger("censusformer")
@@ -43,8 +43,9 @@ def run(args: argparse.Namespace) -> None:
     _check(splits, samples)
     about = {key: value for key, value in asdict(first[1]).items() if key != "dropped"}
     about["binning"] = {key: getattr(args, f"binning_{key}") for key in ("method", "ties", "seed")}
+    content = with_checksum({"schema_version": SCHEMA_VERSION, **about, "splits": splits})
     with atomic(args.out) as temporary:
-        temporary.write_text(json.dumps({"schema_version": SCHEMA_VERSION, **about, "splits": splits}, indent=1) + "\n")
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
     for name in SPLITS:
         logger.info("%s: %s", name, ", ".join(f"{splits[name][key]:,} {key}" for key in ("samples", "rows", "tokens")))
 

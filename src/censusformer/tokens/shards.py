@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from censusformer.errors import InputError
-from censusformer.files import atomic
+from censusformer.files import atomic, check_checksum
 from censusformer.tokens.cells import Categories, Cells, concat
 from censusformer.tokens.vocabulary import Vocabulary
 
@@ -147,6 +147,7 @@ def read_manifest(path: str | Path) -> dict:
     """Read `shards.json`, as step `manifest` writes it."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
+        check_checksum(content)
         missing = {"vocab_sha256", "n_bins", "max_length", "splits"} - set(content)
         missing |= {name for name in ("train", "valid", "test") if "files" not in content["splits"][name]}
     except (ValueError, KeyError, TypeError) as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from censusformer.errors import InputError
-from censusformer.files import atomic
+from censusformer.files import atomic, check_checksum, with_checksum
 from censusformer.hashing import words
 
 CLS_VALUE = 0
@@ -103,7 +103,7 @@ class Vocabulary:
             "names": list(self.names),
             "n_samples": list(self.n_samples),
         }
-        return json.dumps(content, ensure_ascii=False, indent=0) + "\n"
+        return json.dumps(with_checksum(content), ensure_ascii=False, indent=0) + "\n"
 
     def write(self, path: str | Path) -> None:
         """Write `vocab.json`."""
@@ -117,7 +117,7 @@ class Vocabulary:
         Raises
         ------
         InputError
-            Where the file is no vocabulary, or its digest is not that of its genes.
+            Where the file is no vocabulary, is damaged, or its digest is not that of its genes.
         """
         path = Path(path)
         try:
@@ -137,6 +137,7 @@ class Vocabulary:
         """
         try:
             content = json.loads(text)
+            check_checksum(content)
             columns = (tuple(content[key]) for key in ("genes", "names", "n_samples"))
             vocabulary, digest = cls(*columns, path=path), content["sha256"]
         except (ValueError, KeyError, TypeError) as error:

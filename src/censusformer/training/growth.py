@@ -75,9 +75,7 @@ def start_from(path: str, model: Pretrainer, vocabulary: Vocabulary, n_bins: int
     row = {gene: i for i, gene in enumerate(old.genes)}
     both = [(i, row[gene]) for i, gene in enumerate(vocabulary.genes) if gene in row]
     if not both:
-        raise InputError(
-            f"train.init_from {path}: no gene of the vocabulary is one of its genes"
-        )
+        raise InputError(f"train.init_from {path}: no gene of the vocabulary is one of its genes")
     pairs = torch.tensor([*both, (vocabulary.cls, old.cls), (vocabulary.pad, old.pad)])
     model.load_state_dict(_merged(model.state_dict(), content["state_dict"], pairs))
     start = Start(digest, len(both), vocabulary.n_genes - len(both), old.n_genes - len(both))
