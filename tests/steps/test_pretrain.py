@@ -143,6 +143,33 @@ def test_two_processes_take_the_steps_of_one(folder, tmp_path):
     assert json.loads((tmp_path / "two" / "args.json").read_text())["used"]["devices"] == 2
 
 
+@pytest.fixture(scope="module")
+def undisturbed(folder, tmp_path_factory):
+    """A long run of one process without dropout, whose draws hang on the process."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    assert main(command(folder, out, *LONG, "--model-dropout", 0, "--execution-log-every", 1)) == 0
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_a_stopped_run_goes_on_with_another_number_of_processes(folder, undisturbed, tmp_path, before, after):
+    more = [*LONG, "--model-dropout", 0, "--execution-log-every", 1, "--execution-devices"]
+    process = start(folder, tmp_path, *more, before)
+    while process.poll() is None and not step_of(tmp_path):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 128 + signal.SIGTERM
+    assert 0 < step_of(tmp_path) < 200
+    assert start(folder, tmp_path, *more, after).wait(300) == 0
+    one, two = curve(undisturbed), curve(tmp_path)
+    assert len(one) == len(two) > 200 * 3
+    for a, b in zip(one, two, strict=True):
+        assert float(a.pop("mse")) == pytest.approx(float(b.pop("mse")), rel=1e-3)
+        assert a == b
+    assert json.loads((tmp_path / "args.json").read_text())["used"]["devices"] == after
+
+
 def test_a_run_that_ended_before_it_was_published_is_published(folder, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         killed_before_the_end(patch)
