@@ -327,7 +327,7 @@ class Trainer:
         """The sums over all ranks; each rank has its share of the losses, and all of the rest."""
         if self.fabric.world_size == 1:
             return sums
-        losses = sums.losses.to(self.fabric.device, copy=True)  # all_reduce works in place, and a save is no end of sums
+        losses = sums.losses.to(self.fabric.device, copy=True)  # all_reduce works in place; a save ends no sum
         losses = self.fabric.all_reduce(losses, reduce_op="sum")
         return Sums(losses, sums.n_masked, sums.batches)
 
