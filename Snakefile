@@ -12,6 +12,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/census.smk"
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/model.smk"
+include: "workflow/rules/sweep.smk"
 
 
 localrules:
@@ -24,3 +25,9 @@ rule all:
     input:
         [f"results/{dataset}/{run}/{name}" for dataset, run in RUNS for name in RUN_FILES],
         [f"results/{dataset}/chunks" for dataset in DATA],  # else a folder deleted by hand would hide changed settings
+        [SWEEP_PAGE] if SWEEP.name else [],
+
+
+onerror:
+    if SWEEP.name:
+        page_of_what_there_is()

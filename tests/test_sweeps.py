@@ -64,6 +64,17 @@ def test_keys_that_take_lists(base, schema):
     assert len(sweeps.read_sweep({**own, "sweep": sweep}, schema).runs) == 2
 
 
+@pytest.mark.parametrize(("name", "settings", "datasets"), [("regularisation", 9, 3), ("scaling", 4, 4)])
+def test_shipped_studies_have_three_seeds_each(root, schema, name, settings, datasets):
+    found = sweeps.read_sweep(yaml.safe_load((root / f"presets/{name}.yaml").read_text()), schema)
+    assert found.name == name and len({dataset for dataset, _ in found.runs}) == datasets
+    seeds = {}
+    for run in found.runs.values():
+        rest = tuple((key, str(value)) for key, value in run.items() if key not in ("train.seed", "run"))
+        seeds.setdefault(rest, set()).add(run["train.seed"])
+    assert list(seeds.values()) == [{0, 1, 2}] * settings
+
+
 def test_names_are_safe_and_differ():
     odd = {"census.filter": "tissue == 'a/b'"}
     assert "/" not in sweeps.name_of("demo", odd) and "=" not in sweeps.name_of("demo", odd)

@@ -30,6 +30,7 @@ STEPS = {
     "pretrain": "pretrain the encoder on masked expression",
     "evaluate": "measure a model beside its baselines",
     "report": "write the page about a run",
+    "sweep": "write the page about all runs of a sweep",
 }
 TOOLS = {  # subcommands without a rule
     "clean": "remove what interrupted or older trainings left in work folders",

@@ -3,12 +3,14 @@ import hashlib
 import json
 import os
 import re
+import subprocess
 import sys
 from glob import glob
 from pathlib import Path
 
 import yaml
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 ROOT = Path(str(workflow.current_basedir)).parents[1]
 sys.path.insert(0, str(ROOT / "src"))
@@ -206,3 +208,39 @@ def binning_settings(wildcards):
     if cfg(wildcards)["binning.method"] == "global":
         keys += ["normalize.target_sum", "normalize.log1p"]
     return options(cfg(wildcards), keys)
+
+
+# Sweeps
+
+SWEEP_PAGE = f"results/sweep-{SWEEP.name}.html"
+SWEEP_FILES = ["config.yaml", "args.json", "metrics.csv", "evaluation/by_sample.parquet"]
+SWEEP_SETTINGS = f"--sweep-name {SWEEP.name} --sweep-criterion {SWEEP.criterion}"
+SWEEP_RUNS = [f"results/{dataset}/{run}" for dataset, run in RUNS]
+
+
+def finished_rates():
+    """Cells a second of each run that is trained."""
+    files = {pair: Path("results", *pair, "args.json") for pair in RUNS}
+    found = {pair: json.loads(path.read_text()) for pair, path in files.items() if path.is_file()}
+    return {pair: args["result"]["cells_per_second"] for pair, args in found.items()}
+
+
+if SWEEP.name is not None and workflow.is_main_process:
+    logger.info(cost(SWEEP, finished_rates()))
+
+
+def page_of_what_there_is():
+    """After a failure: the page of the runs that are finished, which says what stopped the others.
+
+    It is dated 1970, older than every run, so that the next call makes it anew. Snakemake's own environment makes it:
+    where that lacks the libraries, there is a line instead.
+    """
+    command = ["censusformer", "sweep", "--unfinished", "--runs", *SWEEP_RUNS, *SWEEP_SETTINGS.split()]
+    environment = {**os.environ, "CENSUSFORMER_PYTHON": sys.executable}
+    done = subprocess.run([*command, "--out", SWEEP_PAGE], env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [""])[-1]
+        logger.info(f"no page of the unfinished sweep ({last}); by hand: {' '.join(command)} --out {SWEEP_PAGE}")
+    else:
+        os.utime(SWEEP_PAGE, (1, 1))
+        logger.info(f"{SWEEP_PAGE} says which runs of the sweep failed, and shows the others")

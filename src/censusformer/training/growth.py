@@ -49,7 +49,7 @@ def digest_of(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def start_from(path: str, model: Pretrainer, vocabulary: Vocabulary, n_bins: int) -> Start:
+def start_from(path: str | None, model: Pretrainer, vocabulary: Vocabulary, n_bins: int) -> Start | None:
     """Put the weights of another run's `best_model.pt` into a new model.
 
     A gene that the other vocabulary lacks keeps what the new model was initialised with.
@@ -57,7 +57,7 @@ def start_from(path: str, model: Pretrainer, vocabulary: Vocabulary, n_bins: int
     Parameters
     ----------
     path
-        The file.
+        The file; None: nothing is done.
     model
         A new model of `vocabulary`; it is changed in place.
     n_bins
@@ -68,6 +68,8 @@ def start_from(path: str, model: Pretrainer, vocabulary: Vocabulary, n_bins: int
     InputError
         Where the file is no such model, its shape or bins are others, or no gene is in both vocabularies.
     """
+    if path is None:
+        return None
     digest = digest_of(path)
     content = load(path, "model")
     old = vocabulary_of(content, path)

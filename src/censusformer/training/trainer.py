@@ -81,8 +81,8 @@ class Trainer:
         self.recipe = recipe_of(train.recipe)
         self.batches = TrainingBatches(data.train, data.vocabulary, mask, train.batch_size, train.seed, *ranks)
         self.total_steps = min(train.epochs * len(self.batches), train.max_steps or math.inf)
-        self.module, origin = build_model(settings, data), train.init_from
-        self.start = start_from(origin, self.module, data.vocabulary, data.n_bins) if origin else None
+        self.module = build_model(settings, data)
+        self.start = start_from(train.init_from, self.module, data.vocabulary, data.n_bins)
         forward = torch.compile(self.module, dynamic=True) if settings.execution.compile else self.module
         optimizer = build_optimizer(self.module, self.recipe, train.lr, train.weight_decay)
         self.model, self.optimizer = fabric.setup(forward, optimizer)
