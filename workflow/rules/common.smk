@@ -219,10 +219,15 @@ SWEEP_RUNS = [f"results/{dataset}/{run}" for dataset, run in RUNS]
 
 
 def finished_rates():
-    """Cells a second of each run that is trained."""
-    files = {pair: Path("results", *pair, "args.json") for pair in RUNS}
-    found = {pair: json.loads(path.read_text()) for pair, path in files.items() if path.is_file()}
-    return {pair: args["result"]["cells_per_second"] for pair, args in found.items()}
+    """Cells a second of each run that is trained; what cannot be read counts as not trained."""
+    found = {}
+    for pair in RUNS:
+        try:
+            args = json.loads(Path("results", *pair, "args.json").read_text(encoding="utf-8"))
+            found[pair] = float(args["result"]["cells_per_second"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return found
 
 
 if SWEEP.name is not None and workflow.is_main_process:

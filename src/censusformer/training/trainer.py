@@ -45,8 +45,7 @@ def _seed(*words: int) -> None:
 def build_model(settings: Settings, data: Data) -> Pretrainer:
     """Build a new model; its weights depend on `train.seed`, its gene bias on the training cells."""
     recipe, execution = recipe_of(settings.train.recipe), settings.execution
-    n_genes = data.vocabulary.n_genes
-    config = ModelConfig(n_genes, **settings.model, norm=recipe.norm, gene_bias=recipe.gene_bias)
+    config = ModelConfig(data.vocabulary.n_genes, **settings.model, norm=recipe.norm, gene_bias=recipe.gene_bias)
     _seed(_WEIGHTS, settings.train.seed)
     model = Pretrainer(config)
     share = 1.0 if recipe.base_width is None else min(1.0, recipe.base_width / config.d_model)
