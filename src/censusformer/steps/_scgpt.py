@@ -5,7 +5,6 @@ of attention `in_proj_*`, its flash-attention layers and the published checkpoin
 """
 
 import json
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -152,8 +151,9 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} is missing")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"{path} is damaged or no file of weights ({str(error).splitlines()[0][:100]})") from error
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:100]
+        raise InputError(f"{path} is damaged or no file of weights ({reason})") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path} holds no weights by name")
     return {name.removeprefix("module.").replace("Wqkv.", "in_proj_"): value for name, value in state.items()}
