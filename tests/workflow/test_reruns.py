@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -18,6 +17,7 @@ from censusformer.config import flatten
 from censusformer.steps._tables import read_table, write_table
 
 from .conftest import SMALL, Project
+from .watch import Watch, contents
 
 pytestmark = pytest.mark.slow
 
@@ -109,7 +109,10 @@ EXECUTION = {
 @pytest.fixture(scope="module")
 def planned(small_demo, tmp_path_factory):
     """For dry runs, which write nothing."""
-    return small_demo.copy(tmp_path_factory.mktemp("reruns") / "copy")
+    project = small_demo.copy(tmp_path_factory.mktemp("reruns") / "copy")
+    before = contents(project.path(""))
+    yield project
+    assert contents(project.path("")) == before
 
 
 def changed(**changes):
@@ -137,30 +140,6 @@ def plan(project, *args, **overrides):
     jobs = jobs_of(shown)
     assert jobs or "Nothing to be done" in shown or "effective_config" in shown, shown
     return jobs
-
-
-class Watch:
-    """Which jobs ran since it was made, by their benchmark files, and which other files changed."""
-
-    def __init__(self, project):
-        self.root = project.path("")
-        self.before = self._dates()
-
-    def _dates(self):
-        return {path: path.stat().st_mtime_ns for path in self.root.rglob("*") if path.is_file()}
-
-    def new(self):
-        return {
-            str(path.relative_to(self.root)) for path, date in self._dates().items() if self.before.get(path) != date
-        }
-
-    def jobs(self):
-        """(rule, chunk or nothing) of each job that ran."""
-        found = [re.fullmatch(r".*benchmarks/(\w+?)(?:/(.+))?\.tsv", name) for name in self.new()]
-        return {(match[1], match[2] or "") for match in found if match and match[1] != "effective_config"}
-
-    def rules(self):
-        return dict(Counter(rule for rule, _ in self.jobs()))
 
 
 def test_every_key_is_in_the_table(root):
@@ -223,8 +202,6 @@ def test_more_cells_and_the_same_genes_run_new_chunks_alone(copied):
     once = {(rule, "") for rule in ("select", "genes", "vocab", "manifest")}
     assert new
     assert watch.jobs() == {(rule, chunk) for rule in each for chunk in new} | once
-    untouched = {name for name in watch.new() if any(chunk in name for chunk in old) and "/chunks/" not in name}
-    assert not untouched
 
 
 def test_a_sample_taken_away_touches_two_chunks_at_most(copied):
@@ -344,6 +321,40 @@ def test_through_a_module_of_another_workflow(copied, tmp_path):
     watch = Watch(outer)
     outer.run("results/demo/small/best_model.pt", **changed(**{"run": "small", "train.max_steps": 2}))
     assert watch.rules() == {"pretrain": 1}
+
+
+@pytest.fixture
+def conda(tmp_path, monkeypatch):
+    """A conda that answers what Snakemake asks before a plan, and can do nothing else."""
+    command = tmp_path / "bin/conda"
+    command.parent.mkdir()
+    info = '{"conda_prefix": "/opt/conda", "platform": "linux-64", "conda_version": "24.7.1"}'
+    priority = '{"get": {"channel_priority": "strict"}}'
+    command.write_text(f"""#!/bin/sh\ncase $1 in
+info) echo '{info}' ;;\n--version) echo conda 24.7.1 ;;\nconfig) echo '{priority}' ;;\n*) exit 1\nesac\n""")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        ["--profile", "slurm", "--executor", "local"],
+        ["--rerun-triggers", "code", "input", "mtime", "params", "--sdm", "conda"],
+    ],
+    ids=["slurm", "conda"],
+)
+def test_settings_and_code_count_as_they_do_elsewhere(source, conda, how):
+    """What was made without a profile, and without conda, stands; an edit runs the same steps."""
+    assert plan(source, *how) == {}
+    edit(source, "tokens/masking")
+    assert plan(source, *how) == FROM["pretrain"]
+
+
+def test_conda_is_other_software_until_touch_says_that_it_is_not(copied, conda):
+    assert plan(copied, "--sdm", "conda") == {"demo": 1, **FROM["select"]}
+    copied.run("--touch", "--sdm", "conda", **SMALL)
+    assert plan(copied, "--sdm", "conda") == {}
 
 
 # Training
