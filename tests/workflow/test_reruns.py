@@ -355,6 +355,9 @@ def test_conda_is_other_software_until_touch_says_that_it_is_not(copied, conda):
     assert plan(copied, "--sdm", "conda") == {"demo": 1, **FROM["select"]}
     copied.run("--touch", "--sdm", "conda", **SMALL)
     assert plan(copied, "--sdm", "conda") == {}
+    environment = copied.folder / "envs/report.yaml"
+    environment.write_text(environment.read_text() + "  - one-more\n")
+    assert plan(copied, "--sdm", "conda") == FROM["report"]
 
 
 # Training
@@ -372,9 +375,9 @@ def test_more_epochs_go_on_where_the_recipe_allows_it(copied):
     assert "epoch 2: valid" in said and "epoch 1: valid" not in said
 
 
-def test_an_interrupted_training_survives_another_setting(copied):
-    """Killed with Snakemake itself; another setting runs; the first goes on; what is stale can be removed."""
-    long = changed(**{"run": "cut", "train.epochs": 60, "execution.checkpoint_minutes": 0.001})
+def test_an_interrupted_training_goes_on_and_no_other_setting_picks_it_up(copied, tmp_path):
+    """Killed with Snakemake itself: the same setting goes on, another one does not; what is stale can be removed."""
+    long = changed(**{"run": "cut", "train.epochs": 12, "execution.checkpoint_minutes": 0.001})
     (copied.folder / "long.yaml").write_text(yaml.safe_dump(long))
     target, work = "results/demo/cut/best_model.pt", copied.path("demo/cut/work")
     command = [sys.executable, "-m", "snakemake", target, "--cores", "2", "--configfile", "long.yaml"]
@@ -385,10 +388,15 @@ def test_an_interrupted_training_survives_another_setting(copied):
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
     (left,) = work.iterdir()
+    shutil.copytree(left, tmp_path / "kept")
     copied.run("--unlock", **SMALL)
+    log = copied.path("demo/cut/logs/pretrain.log")
+    copied.run(target, **long)
+    assert "going on from step" in log.read_text() and "epoch 0: valid" not in log.read_text()
+    shutil.rmtree(left)
+    shutil.copytree(tmp_path / "kept", left)
     other = changed(**{"run": "cut", "train.max_steps": 2})
     copied.run(target, "results/demo/cut/config.yaml", **other)
-    log = copied.path("demo/cut/logs/pretrain.log")
     assert "holds an unfinished run with another train.epochs, train.max_steps: not used" in log.read_text()
 
     def clean(*words):
