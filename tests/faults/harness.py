@@ -199,8 +199,10 @@ def jobs(process):
 
 def kill_group(process):
     """SIGKILL to Snakemake and all jobs at once: the power fails."""
+    below = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    psutil.wait_procs(below, 20)  # what dies still holds its files
 
 
 def wait(process, seconds):
