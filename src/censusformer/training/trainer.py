@@ -286,12 +286,12 @@ class Trainer:
         self.optimizer.load_state_dict(content["optimizer"])
         self.fabric.strategy.precision.load_state_dict(content["precision"])
         self.state, self.metrics = State.of(content["state"]), Metrics.of(content["metrics"])
-        if not self.fabric.is_global_zero:  # the sums of all ranks are kept by one
-            self.state.window, self.state.epoch = self.state.window.emptied(), self.state.epoch.emptied()
         if self.state.best_step > 0:
             read(self.work, BEST, "model")  # it may stay the best to the end
         if self.fabric.is_global_zero:
             self.metrics.write(self.work / METRICS)  # a kill may have come between the checkpoint and its metrics
+        else:  # the sums of all ranks are kept by one
+            self.state.window, self.state.epoch = self.state.window.emptied(), self.state.epoch.emptied()
         logger.info("going on from step %d of %d (%s)", self.state.step, self.total_steps, path)
 
     # Small things
