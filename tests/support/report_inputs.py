@@ -26,6 +26,12 @@ ARGS = {
     "parameters": {"total": 231000},
     "result": {"cells_per_second": 1250.4},
 }
+LEAKAGE = {
+    "persons": {"recorded": True, "train": 5, "test": 1, "shared": []},
+    "samples": {"train": 5, "test": 1, "shared": []},
+    "cells": [{"one": "train", "other": "test", "n": [398, 103], "same_key": 0, "same_counts": 2, "same_genes": 3,
+               "longest": 12, "named": ["00000000000000ff"]}],
+}  # fmt: skip
 SETTINGS = "binning:\n  method: cell\ndataset: blood\nhvg:\n  n_top: 60\nrun: base\n"
 
 
@@ -75,6 +81,7 @@ def write_inputs(
     (folder / "evaluation").mkdir(exist_ok=True)
     reconstruction(model or MODEL, test=test, unseen=unseen).to_parquet(folder / "evaluation/reconstruction.parquet")
     (folder / "evaluation/summary.json").write_text(json.dumps({"splits": {}}))
+    (folder / "evaluation/leakage.json").write_text(json.dumps(LEAKAGE))
     write_benchmarks(folder)
     return options(folder)
 

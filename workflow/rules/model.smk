@@ -103,11 +103,15 @@ rule report:
         vocab=VOCAB,
         metrics="results/{dataset}/{run}/metrics.csv",
         args="results/{dataset}/{run}/args.json",
-        table="results/{dataset}/{run}/evaluation/reconstruction.parquet",
+        evaluation=[
+            f"results/{{dataset}}/{{run}}/evaluation/{name}"
+            for name in ("reconstruction.parquet", "summary.json", "leakage.json")
+        ],
         files=shards("train", "valid", "test"),
         genes=GENES,
     output:
-        "results/{dataset}/{run}/report.html",
+        page="results/{dataset}/{run}/report.html",
+        card="results/{dataset}/{run}/MODEL_CARD.md",
     log:
         "results/{dataset}/{run}/logs/report.log",
     benchmark:
@@ -128,4 +132,4 @@ rule report:
         " --shards {input.shards} --vocab {input.vocab} --metrics {input.metrics} --model-args {input.args}"
         " --evaluation results/{wildcards.dataset}/{wildcards.run}/evaluation --settings {params.settings:q}"
         " --benchmarks results/census/benchmarks results/{wildcards.dataset}/benchmarks"
-        " results/{wildcards.dataset}/{wildcards.run}/benchmarks --out {output}"
+        " results/{wildcards.dataset}/{wildcards.run}/benchmarks --out {output.page} --out-card {output.card}"

@@ -10,11 +10,14 @@ from censusformer.report.shown import Cell, Row, Table, row, table
 from censusformer.report.tables import BASELINES, HEADS
 
 METRICS = {
+    "mse": "MSE (bins²)",
     "mae": "MAE (bins)",
     "r2": "R²",
     "spearman_cell": "Spearman within cells",
     "spearman_gene": "Spearman within genes",
+    "reducible_removed": "Reducible error removed",
 }
+SPLIT_TITLES = {"test": "Held-out test samples", "valid": "Validation cells (their samples were trained on)"}
 
 
 def trained(run: Run) -> str:
@@ -64,62 +67,106 @@ def _duel_cell(duel: Duel | None) -> Cell | None:
     return Cell(f"{percent(abs(duel.gain))} {word}", kind)
 
 
-def error_tables(run: Run) -> list[tuple[str, Table]]:
-    """The evaluation's table, by split: held-out samples first, unseen data sets apart where there are some."""
-    rows = run.reconstruction
+def parts_of(reconstruction: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Split the evaluation's rows by what is measured on, with titles.
+
+    All held-out samples first, then those of seen and of unseen data sets where there are any of the latter; validation
+    cells last.
+    """
     found = []
-    test = rows[rows["split"] == "test"]
+    test = reconstruction[reconstruction["split"] == "test"]
     if len(test):
-        found.append(("Held-out test samples", tables.errors(rows, "test")))
+        found.append((SPLIT_TITLES["test"], test))
     if tables.is_seen(test, seen=False).any():
         found += [
-            (f"Held-out test samples of data sets {name} in training", tables.errors(test, "test", seen))
+            (f"Held-out test samples of data sets {name} in training", test[tables.is_seen(test, seen)])
             for name, seen in (("seen", True), ("not seen", False)) if tables.is_seen(test, seen).any()
         ]  # fmt: skip
-    found.append(("Validation cells (their samples were trained on)", tables.errors(rows, "valid")))
-    return [(f"{title}: {_masked(part)}", error_table(tables.wide(part))) for title, part in found]
+    return [*found, (SPLIT_TITLES["valid"], reconstruction[reconstruction["split"] == "valid"])]
+
+
+def error_tables(run: Run) -> list[tuple[str, Table, Table]]:
+    """For each part its title, the errors by mask ratio, and all measures."""
+    found = []
+    for title, rows in parts_of(run.reconstruction):
+        errors = tables.errors(rows, rows["split"].iloc[0])
+        found.append((f"{title}: {_masked(errors)}", error_table(errors), measure_table(rows)))
+    return found
 
 
 def _masked(errors: pd.DataFrame) -> str:
     return f"{int(errors.loc[errors['mask_ratio'].isna(), 'n'].max()):,} hidden values"
 
 
-def error_table(wide: pd.DataFrame) -> Table:
+def error_table(errors: pd.DataFrame) -> Table:
     """Errors with a row for each predictor and a column for each mask ratio; the best of a column is marked."""
-    predictors = wide.index.get_level_values("predictor")
-    best = wide[predictors != "tie_floor"].min()
+    wide = tables.wide(errors)
+    best = wide[wide.index.get_level_values("predictor") != "tie_floor"].min()
     names = ["all" if np.isinf(ratio) else f"{100 * ratio:g}\u00a0%" for ratio in wide.columns]
-    rows = [_error_row(key, values, best) for key, values in wide.iterrows()]
-    return table([("Error (bins²) by hidden share", "name"), *((name, "n") for name in names)], rows, shown=20)
+    pooled = errors[errors["mask_ratio"].isna()]
+    known = pooled["low"].notna().any()
+    columns = [("Error (bins²) by hidden share", "name"), *((name, "n") for name in names)]
+    columns += [("95\u00a0% interval of all", "n")] if known else []
+    further = [_interval_of(pooled, key) if known else [] for key in wide.index]
+    rows = [_error_row(key, wide.loc[key], best, more) for key, more in zip(wide.index, further, strict=True)]
+    return table(columns, rows, shown=20)
 
 
-def _error_row(key: tuple[str, str], values: pd.Series, best: pd.Series) -> Row:
+def _interval_of(pooled: pd.DataFrame, key: tuple[str, str]) -> list[str]:
     predictor, head = key
-    name = " ".join(filter(None, [LABELS.get(predictor, predictor), HEAD_NAMES.get(head, head)]))
+    rows = pooled[(pooled["predictor"] == predictor) & ((pooled["head"] == head) | (head == ""))]
+    return [interval(rows["low"].iloc[0], rows["high"].iloc[0])]
+
+
+def interval(low: float, high: float) -> str:
+    """Write `104.2 to 110.1`; a dash where there is no interval."""
+    return f"{low:.1f} to {high:.1f}" if np.isfinite(low) else "-"
+
+
+def _error_row(key: tuple[str, str], values: pd.Series, best: pd.Series, further: list[str]) -> Row:
+    predictor, head = key
     cells = (Cell(f"{value:.1f}", "best" if value == best[column] else "") for column, value in values.items())
     kind = {"model": f"model {head}", "tie_floor": "floor"}.get(predictor, "")
-    return row(name, *cells, kind=kind)
+    return row(_predictor(predictor, head), *cells, *further, kind=kind)
 
 
-def other_metrics(run: Run) -> Table | None:
-    """The other measures that the evaluation gives, pooled over ratios and data sets; None where it gives none."""
-    rows = run.reconstruction
-    splits = [split for split in ("test", "valid") if (rows["split"] == split).any()]
-    parts = [
-        tables.overall(rows, split, metric).assign(split=split, metric=metric) for split in splits for metric in METRICS
-    ]
-    scores = pd.concat(parts)
-    if scores["value"].isna().all():
-        return None
-    metrics = [metric for metric in METRICS if (scores["metric"] == metric).any()]
-    wide = scores.pivot_table(index=["split", "predictor", "head"], columns="metric", values="value")[metrics]
-    columns = [("Split", "name"), ("Predictor", "name"), *((METRICS[metric], "n") for metric in metrics)]
+def _predictor(predictor: str, head: str) -> str:
+    return " ".join(filter(None, [LABELS.get(predictor, predictor), HEAD_NAMES.get(head, head)]))
+
+
+def measure_table(rows: pd.DataFrame) -> Table:
+    """All measures of one part: a row for each predictor and mask ratio (`all`: each hidden value counts alike).
+
+    A baseline, which is the same for both heads, stands once; `spearman_gene` is measured by ratio alone.
+    """
+    wide = _wide_measures(rows)
+    metrics = [metric for metric in METRICS if metric in wide]
+    columns = [("Predictor", "name"), ("Hidden", "n"), *((METRICS[metric], "n") for metric in metrics)]
     shown = (
-        row(split, f"{LABELS.get(predictor, predictor)} {HEAD_NAMES.get(head, head)}",
-            *(None if np.isnan(value) else f"{value:.3f}" for value in values))
-        for (split, predictor, head), values in wide.iterrows()
+        row(_predictor(predictor, head), "all" if np.isinf(ratio) else f"{100 * ratio:g}\u00a0%",
+            *(_measure(metric, values[metric]) for metric in metrics), kind=f"model {head}" if head else "")
+        for (predictor, head, ratio), values in wide.iterrows()
     )  # fmt: skip
-    return table(columns, shown, shown=40)
+    return table(columns, shown, shown=60)
+
+
+def _wide_measures(rows: pd.DataFrame) -> pd.DataFrame:
+    """Index predictor, head ('' for baselines), mask ratio (inf: all), columns metrics; the model first."""
+    if rows["seen_dataset"].isna().any():
+        rows = rows[rows["seen_dataset"].isna()]
+    first = rows["head"].iloc[0]
+    rows = rows[((rows["predictor"] == "model") | (rows["head"] == first)) & (rows["predictor"] != "tie_floor")]
+    rows = rows.assign(head=rows["head"].where(rows["predictor"] == "model", ""),
+                       mask_ratio=rows["mask_ratio"].fillna(np.inf))  # fmt: skip
+    wide = rows.pivot_table(index=["predictor", "head", "mask_ratio"], columns="metric", values="value")
+    order = {name: place for place, name in enumerate(("model", *BASELINES[::-1]))}
+    return wide.sort_index(key=lambda level: level.map(order) if level.name == "predictor" else level)
+
+
+def _measure(metric: str, value: float) -> str | None:
+    if np.isnan(value):
+        return None
+    return f"{value:.1f}" if metric == "mse" else f"{value:.3f}"
 
 
 def curves(metrics: pd.DataFrame) -> pd.DataFrame:

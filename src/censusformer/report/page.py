@@ -7,7 +7,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from censusformer.report import figures, measured, sections, tables
+from censusformer.report import figures, leakage, measured, reference, sections, tables
 from censusformer.report.findings import HEAD_NAMES, certainty, duels, head_sentences, headline, listed, percent
 from censusformer.report.run import Run
 from censusformer.report.tables import BASELINES, HEADS
@@ -44,6 +44,7 @@ def _first_screen(run: Run) -> dict:
         "trained": measured.trained(run),
         "note": run.provenance.get("census_summary", {}).get("note", ""),
         "held_out": split == "test",
+        "copies": leakage.has_copies(run.leakage),
         "head_sentences": head_sentences(found),
         "duels": measured.duel_table(found),
         "certainty": certainty(found),
@@ -55,8 +56,11 @@ def _first_screen(run: Run) -> dict:
 
 def _model(run: Run) -> dict:
     return {
-        "reconstruction": [{"title": title, "table": table} for title, table in measured.error_tables(run)],
-        "other_metrics": measured.other_metrics(run),
+        "reconstruction": measured.error_tables(run),
+        "leakage_text": leakage.leakage_text(run.leakage),
+        "leakage_table": leakage.leakage_table(run.leakage),
+        "reference_text": reference.reference_text(run),
+        "reference_table": reference.reference_table(run),
         "training": measured.training(run),
         "epochs": measured.epoch_table(measured.curves(run.metrics)),
     }

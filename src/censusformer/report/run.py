@@ -46,6 +46,8 @@ class Run:
         `evaluation/reconstruction.parquet`.
     summary
         `evaluation/summary.json`, of which only intervals are taken.
+    leakage
+        `evaluation/leakage.json`; empty where it was not written.
     benchmarks
         One row a job: rule, s, cpu_time, max_rss.
     """
@@ -67,6 +69,7 @@ class Run:
     metrics: pd.DataFrame
     reconstruction: pd.DataFrame
     summary: Mapping
+    leakage: Mapping
     benchmarks: pd.DataFrame
 
     @property

@@ -46,6 +46,7 @@ def read_run(args: argparse.Namespace, settings: str) -> Run:
         metrics=read_metrics(args.metrics),
         reconstruction=read_reconstruction(args.evaluation / "reconstruction.parquet"),
         summary=read_json(args.evaluation / "summary.json"),
+        leakage=read_json(leakage) if (leakage := args.evaluation / "leakage.json").is_file() else {},
         benchmarks=read_benchmarks(args.benchmarks, {path.stem for path in args.hvg}, _census_of(provenance)),
     )
 

@@ -1,4 +1,4 @@
-"""Read what all steps wrote about a data set and a run; write one self-contained HTML page about them."""
+"""Read what all steps wrote about a data set and a run; write one self-contained page and a model card about them."""
 
 import argparse
 import logging
@@ -22,20 +22,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vocab", type=Path, required=True, help="the vocabulary (vocab.json)")
     parser.add_argument("--metrics", type=Path, required=True, help="the losses of training (metrics.csv)")
     parser.add_argument("--model-args", type=Path, required=True, help="what training recorded (args.json)")
-    parser.add_argument("--evaluation", type=Path, required=True, help="folder of reconstruction.parquet, summary.json")
+    parser.add_argument("--evaluation", type=Path, required=True, help="folder of evaluate's tables")
     parser.add_argument("--settings", default="", help="the effective configuration, as text or as the name of a file")
     parser.add_argument("--benchmarks", type=Path, nargs="*", default=[], help="folders of Snakemake's benchmark files")
     parser.add_argument("--out", type=Path, required=True, help="the HTML file to write")
+    parser.add_argument("--out-card", type=Path, help="the model card (default: MODEL_CARD.md beside the page)")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the page."""
+    """Write the page and the card."""
+    from censusformer.report.card import render_card
     from censusformer.report.page import render
     from censusformer.steps._report import read_run
 
-    page = render(read_run(args, settings_text(args.settings)))
-    with atomic(args.out) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    run = read_run(args, settings_text(args.settings))
+    page, card = render(run), render_card(run)
+    for path, text in ((args.out_card or args.out.parent / "MODEL_CARD.md", card), (args.out, page)):
+        with atomic(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     logger.info("%s: %.1f MB. %s", args.out, len(page.encode()) / 1e6, _headline(page))
 
 
