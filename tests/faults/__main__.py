@@ -11,7 +11,7 @@ from . import cases, network
 from .harness import Workplace
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("groups", "jobs", "disk", "read_only", "two", "damage", "checkpoint", "network")
+NAMES = ("checkpoint", "damage", "read_only", "two", "disk", "jobs", "groups", "network")
 
 
 def main():
@@ -57,20 +57,20 @@ def _of_runs(names, folder, tries, seed):
     def when(n):
         return cases.moments(n, seconds, seed)
 
-    if "groups" in names:
-        yield cases.killed_groups(start, expected, folder, tries, seconds / 2, seed)
-    if "jobs" in names:
-        yield cases.killed_jobs(start, expected, folder, when(max(tries // 3, 1)))
-    if "disk" in names:
-        yield cases.full_disk(start, expected, folder, (100, 6000, 12000, 17000))
+    if "checkpoint" in names:
+        yield cases.damaged_checkpoint(whole, expected, folder, seed=seed)
+    if "damage" in names:
+        yield cases.damaged_and_deleted(whole, expected, folder, cases.DAMAGED, seed)
     if "read_only" in names:
         yield cases.read_only(start, expected, folder, when(3))
     if "two" in names:
         yield cases.two_at_once(start, expected, folder, (0, 1, seconds / 2))
-    if "damage" in names:
-        yield cases.damaged_and_deleted(whole, expected, folder, cases.DAMAGED, seed)
-    if "checkpoint" in names:
-        yield cases.damaged_checkpoint(whole, expected, folder, seed=seed)
+    if "disk" in names:
+        yield cases.full_disk(start, expected, folder, (100, 6000, 12000, 17000))
+    if "jobs" in names:
+        yield cases.killed_jobs(start, expected, folder, when(max(tries // 3, 1)))
+    if "groups" in names:
+        yield cases.killed_groups(start, expected, folder, tries, seconds / 2, seed)
 
 
 if __name__ == "__main__":
