@@ -7,9 +7,9 @@ rule sweep:
     output:
         SWEEP_PAGE,
     log:
-        f"results/logs/sweep-{SWEEP.name}.log",
+        f"results/logs/sweep/{SWEEP.name}.log",
     benchmark:
-        f"results/benchmarks/sweep-{SWEEP.name}.tsv"
+        f"results/benchmarks/sweep/{SWEEP.name}.tsv"
     conda:
         "../../envs/report.yaml"
     resources:

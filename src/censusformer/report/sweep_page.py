@@ -105,13 +105,13 @@ def _table(sweep: Sweep) -> dict[str, Any]:
     }  # fmt: skip
     measured[split, head, metric] = sweep.estimates(split, head, metric)
     differences = sweep.differences(split, head, metric)
-    columns = [Column("Setting", "name"), *(Column(key) for key in sweep.varied), Column("Seeds", "name"),
-               Column(sweep.criterion), Column("less the reference")]  # fmt: skip
+    columns = [Column("Setting", "name"), *(Column(key) for key in sweep.varied), Column("Seeds", "seeds"),
+               Column(_title(split, head, metric), "n wide"), Column("less the reference", "n wide")]  # fmt: skip
     columns += [Column(_title(*key)) for key in measured if key != (split, head, metric)]
     columns += [Column(name) for name in ("Gap to training cells", "Training cells", "Parameters", "Steps", "Minutes")]
     ranked = sweep.ranked()
     rows = [
-        {"best": row == 0, "cells": [*_first_cells(setting), *_cells(setting, measured, differences, sweep)]}
+        {"top": row == 0, "cells": [*_first_cells(setting), *_cells(setting, measured, differences, sweep)]}
         for row, setting in enumerate(ranked)
     ]
     first = next((f"{key} {text(ranked[0].varied[key])}" for key in sweep.varied), "")
