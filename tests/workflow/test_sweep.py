@@ -1,12 +1,15 @@
 """A sweep in one graph: what is shared is computed once, a failing run stops no other, more values run alone."""
 
 import os
+import re
+from collections import Counter
 
 import pytest
 import yaml
 
 from .conftest import SMALL
-from .test_reruns import Watch, jobs_of
+from .test_reruns import jobs_of
+from .watch import Watch
 
 pytestmark = pytest.mark.slow
 
@@ -28,9 +31,7 @@ def text_of(project):
 def swept(small_demo, tmp_path_factory):
     """Six runs over model and training keys that work, and a seventh that cannot, on a new preparation."""
     project = small_demo.copy(tmp_path_factory.mktemp("sweep") / "copy")
-    watch = Watch(project)
     project.output = project.run("--keep-going", fails=True, **settings(GRID, BROKEN))
-    project.ran = watch.rules()
     return project
 
 
@@ -38,8 +39,11 @@ def test_shared_steps_run_once(swept):
     """Nothing is downloaded again, the data are prepared once; six of seven runs are trained."""
     n = len(list(swept.path("swept/chunks").glob("*.parquet")))
     gather, by_chunk = ("select", "genes", "vocab", "manifest"), ("hvg", "binning", "split", "tokenize")
-    model = {"pretrain": 6, "evaluate": 6, "report": 6}
-    assert swept.ran == {**dict.fromkeys(gather, 1), **dict.fromkeys(by_chunk, n), **model}
+    model = {"effective_config": 7, "pretrain": 6, "evaluate": 6, "report": 6}
+    done = Counter(path.relative_to(swept.path("swept")).as_posix() for path in swept.path("swept").rglob("*.tsv"))
+    rules = Counter(re.search(r"benchmarks/(\w+)", name)[1] for name in done)
+    assert rules == {**dict.fromkeys(gather, 1), **dict.fromkeys(by_chunk, n), **model}
+    assert re.findall(r"(?:rule|checkpoint) (\w+):", swept.output).count("download") == 0
     assert "sweep six: runs 7, data sets 1, to be trained 7" in swept.output
 
 

@@ -22,6 +22,7 @@ WRITES = {
     "evaluate": "evaluation/.*",
     "report": r"report\.html",
     "effective_config": r"config\.yaml",
+    "sweep": r"sweep-{chunk}\.html",
 }
 
 
@@ -46,7 +47,7 @@ class Watch:
     def jobs(self):
         """(rule, chunk or nothing) of each job that ran; every other file of the folder kept its bytes and its date."""
         changed = self.changed()
-        found = [re.fullmatch(r"(.*/)benchmarks/(\w+)(?:/(.+))?\.tsv", name) for name in changed]
+        found = [re.fullmatch(r"(.*/|)benchmarks/(\w+)(?:/(.+))?\.tsv", name) for name in changed]
         ran = {(match[1], match[2], match[3] or "") for match in found if match}
         theirs = re.compile("|".join(self._files(*job) for job in ran) or "nothing")
         assert not [name for name in changed if not theirs.fullmatch(name)]
