@@ -47,3 +47,8 @@ def test_a_damaged_file_is_named_and_made_again(undisturbed, tmp_path):
     whole, expected, _ = undisturbed
     pattern = "demo/split/*.parquet"
     well(cases.damaged_and_deleted(whole, expected, tmp_path, {pattern: cases.DAMAGED[pattern]}), 1)
+
+
+def test_a_damaged_checkpoint_is_named_and_training_starts_anew_without_it(undisturbed, tmp_path):
+    whole, expected, _ = undisturbed
+    well(cases.damaged_checkpoint(whole, expected, tmp_path, ["last.ckpt"]), 1)
