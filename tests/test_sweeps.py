@@ -88,6 +88,7 @@ def test_names_are_safe_and_differ():
         ({"model.droput": [0.1, 0.2]}, "did you mean model.dropout"),
         ([{"execution.devices": 2}], "changes no model"),
         ({"evaluate.max_cells": [2, 3]}, "changes no model"),
+        ({"embeddings.cells": [200, 300]}, "changes no model"),
         ([{"train.seed": 1}, {"train": {"seed": 1}}], "two combinations are called demo/base-train.seed_1"),
         ({"train.seed": [1, 1]}, "two combinations are called"),
         ({"run": "x", "train.seed": [1, 2]}, "two combinations are called demo/x"),

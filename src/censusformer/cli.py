@@ -29,6 +29,7 @@ STEPS = {
     "manifest": "list all shards with their checksums",
     "pretrain": "pretrain the encoder on masked expression",
     "evaluate": "measure a model beside its baselines",
+    "embeddings": "measure a model's embeddings of cells and genes beside baselines",
     "report": "write the page about a run",
     "sweep": "write the page about all runs of a sweep",
 }

@@ -11,8 +11,8 @@ import yaml
 from censusformer.errors import InputError
 
 DATA_SECTIONS = ("census", "chunk", "filter", "hvg", "normalize", "binning", "split", "tokenize")  # results/{dataset}
-RUN_SECTIONS = ("mask", "model", "train", "evaluate")  # results/{dataset}/{run}
-NO_SWEEP = ("evaluate", "execution")  # no model would differ
+RUN_SECTIONS = ("mask", "model", "train", "evaluate", "embeddings")  # results/{dataset}/{run}
+NO_SWEEP = ("evaluate", "embeddings", "execution")  # no model would differ
 RESERVED = frozenset(
     [
         "benchmarks",

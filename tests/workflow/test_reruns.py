@@ -22,7 +22,7 @@ from .watch import Watch, contents
 pytestmark = pytest.mark.slow
 
 N = 3  # chunks of the small demo
-MODEL = {"pretrain": 1, "evaluate": 1, "report": 1}
+MODEL = {"pretrain": 1, "evaluate": 1, "embeddings": 1, "report": 1}
 TOKENS = {"tokenize": N, "manifest": 1, **MODEL}
 HVG = {"hvg": N, "binning": N, "split": N, "vocab": 1, **TOKENS}
 # From the first step that runs to the page. Behind `select` a dry run knows gather steps alone.
@@ -37,6 +37,7 @@ FROM = {
     "tokenize": TOKENS,
     "pretrain": MODEL,
     "evaluate": {"evaluate": 1, "report": 1},
+    "embeddings": {"embeddings": 1, "report": 1},
     "report": {"report": 1},  # the page shows all settings
     "ingest": {"ingest": 1, "select": 1, "genes": 1, "vocab": 1, "manifest": 1, **MODEL},
 }
@@ -92,6 +93,9 @@ TABLE = [
     ("evaluate.ratios", [0.5], "evaluate"),
     ("evaluate.ridge_components", 5, "evaluate"),
     ("evaluate.max_cells", 100, "evaluate"),
+    ("embeddings.cells", 200, "embeddings"),
+    ("embeddings.umap_cells", 0, "embeddings"),
+    ("embeddings.scvi", True, "embeddings"),
 ]
 EXECUTION = {
     "devices": 2,
@@ -255,6 +259,7 @@ def source(planned):
         ("tokens/masking", FROM["pretrain"]),
         ("training/trainer", FROM["pretrain"]),
         ("evaluation/ridge", FROM["evaluate"]),
+        ("evaluation/integration", FROM["embeddings"]),
         ("report/figures", FROM["report"]),
         ("census/choose", FROM["select"]),
         ("cli", {}),
@@ -293,7 +298,7 @@ def test_touch_says_that_an_edit_changes_no_result(copied):
     edit(copied, "tokens/masking", text="\nEDITED = 2\n")
     assert plan(copied) == FROM["pretrain"]
     copied.run("--touch", "--until", "pretrain", **SMALL)
-    assert plan(copied) == FROM["evaluate"]
+    assert plan(copied) == {rule: 1 for rule in MODEL if rule != "pretrain"}
 
 
 def test_two_causes_at_once(copied):

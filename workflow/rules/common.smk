@@ -28,6 +28,7 @@ RUNS = SWEEP.runs
 DATA = {dataset: only(settings, DATA_SECTIONS) for (dataset, _), settings in RUNS.items()}
 RUN_FILES = ["best_model.pt", "report.html", "config.yaml"]
 MODELS = {Path("results", *pair, "best_model.pt"): pair for pair in RUNS}
+EMBEDDED = ["embeddings", "umap", "genes", "markers", "frequency"]  # tables of the step embeddings
 DEMO = "results/census/demo"
 NEEDS_NORMALIZE = ("seurat", "cell_ranger")  # flavours that work on normalised, log1p values
 

@@ -91,6 +91,39 @@ rule evaluate:
         " {params.settings} $EXECUTION"
 
 
+rule embeddings:
+    input:
+        model="results/{dataset}/{run}/best_model.pt",
+        shards=SHARDS,
+        vocab=VOCAB,
+        samples="results/{dataset}/samples.parquet",
+        chunk=per_chunk("results/census/{chunk}.h5ad"),
+        files=shards("train", "valid", "test"),
+        genes=GENES,
+    output:
+        expand("results/{{dataset}}/{{run}}/evaluation/{name}.parquet", name=EMBEDDED),
+        "results/{dataset}/{run}/evaluation/embeddings.json",
+    log:
+        "results/{dataset}/{run}/logs/embeddings.log",
+    benchmark:
+        "results/{dataset}/{run}/benchmarks/embeddings.tsv"
+    conda:
+        "../../envs/embeddings.yaml"
+    threads: 8
+    resources:
+        mem_mb=grows(8000),
+        runtime=grows(240),
+    params:
+        settings=section("embeddings"),
+        code=code("embeddings"),
+    message:
+        "Measuring the embeddings of {wildcards.dataset}/{wildcards.run} beside other representations"
+    shell:
+        "censusformer embeddings --log {log} --model {input.model} --shards {input.shards} --vocab {input.vocab}"
+        " --samples {input.samples} --chunk {input.chunk}"
+        " --out results/{wildcards.dataset}/{wildcards.run}/evaluation {params.settings} $EXECUTION"
+
+
 rule report:
     input:
         totals="results/{dataset}/genes.parquet",
@@ -107,6 +140,7 @@ rule report:
             f"results/{{dataset}}/{{run}}/evaluation/{name}"
             for name in ("reconstruction.parquet", "summary.json", "leakage.json")
         ],
+        embeddings=expand("results/{{dataset}}/{{run}}/evaluation/{name}.parquet", name=EMBEDDED),
         files=shards("train", "valid", "test"),
         genes=GENES,
     output:

@@ -169,11 +169,11 @@ def resample(sums: np.ndarray) -> np.ndarray:
     float64 (1000, 9); (0, 9) with fewer than 5 samples, which are too few for an interval that means anything.
     """
     sums = sums[sums[:, _N] > 0]
-    return _times(len(sums)) @ sums if len(sums) >= MIN_SAMPLES else sums[:0]
+    return times(len(sums)) @ sums if len(sums) >= MIN_SAMPLES else sums[:0]
 
 
 @cache
-def _times(n: int) -> np.ndarray:
+def times(n: int) -> np.ndarray:
     """How often each draw takes each of n samples, float64 (1000, n)."""
     drawn = (draw(_BOOTSTRAP, np.arange(DRAWS)[:, None], np.arange(n)) % np.uint64(n)).astype(np.int64)
     flat = drawn + n * np.arange(DRAWS)[:, None]

@@ -7,7 +7,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from censusformer.report import figures, leakage, measured, reference, sections, tables
+from censusformer.report import embedded_page, figures, leakage, measured, reference, sections, tables
 from censusformer.report.findings import HEAD_NAMES, certainty, duels, head_sentences, headline, listed, percent
 from censusformer.report.run import Run
 from censusformer.report.tables import BASELINES, HEADS
@@ -30,6 +30,7 @@ def render(run: Run) -> str:
         **_first_screen(run),
         **_model(run),
         **_data(run),
+        embedded=embedded_page.content(run.embedded),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from censusformer.report.embedded import Embedded
 from censusformer.report.tables import SplitTokens
 
 
@@ -50,6 +51,8 @@ class Run:
         `evaluation/leakage.json`; empty where it was not written.
     benchmarks
         One row a job: rule, s, cpu_time, max_rss.
+    embedded
+        What `embeddings` wrote; None where it did not run.
     """
 
     title: str
@@ -71,6 +74,7 @@ class Run:
     summary: Mapping
     leakage: Mapping
     benchmarks: pd.DataFrame
+    embedded: Embedded | None = None
 
     @property
     def test_split(self) -> str:

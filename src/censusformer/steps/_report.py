@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from censusformer.errors import InputError
+from censusformer.report.embedded import Embedded
 from censusformer.report.run import Run, find
 from censusformer.report.tables import SPLITS, SplitTokens
 from censusformer.steps._tables import read_table
@@ -20,6 +21,13 @@ from censusformer.tokens.vocabulary import Vocabulary
 SAMPLES = ("sample", "dataset_id", "donor_id", "n_cells", "status", "reason", "order")
 METRICS = ("epoch", "step", "split", "head", "mask_ratio", "mse", "n_masked", "seconds")
 RECONSTRUCTION = ("split", "seen_dataset", "mask_ratio", "head", "predictor", "metric", "value", "low", "high", "n")
+EMBEDDED = {
+    "embeddings": ("representation", "task", "metric", "value", "low", "high", "n"),
+    "umap": ("representation", "x", "y", "cell_type", "donor", "dataset"),
+    "genes": ("feature_name", "n_cells", "neighbours", "cosines"),
+    "markers": ("representation", "set", "metric", "value", "expected", "low", "high", "p", "n"),
+    "frequency": ("at_least", "below", "n_genes", "n", "predictor", "mse", "low", "high"),
+}
 MOST_TOKENS = 20_000_000  # tokens that are read for the figures, about: 60 MB
 _AGAIN = "delete it and run snakemake again"
 
@@ -47,8 +55,17 @@ def read_run(args: argparse.Namespace, settings: str) -> Run:
         reconstruction=read_reconstruction(args.evaluation / "reconstruction.parquet"),
         summary=read_json(args.evaluation / "summary.json"),
         leakage=read_json(leakage) if (leakage := args.evaluation / "leakage.json").is_file() else {},
+        embedded=read_embedded(args.evaluation),
         benchmarks=read_benchmarks(args.benchmarks, {path.stem for path in args.hvg}, _census_of(provenance)),
     )
+
+
+def read_embedded(folder: Path) -> Embedded | None:
+    """Read what `embeddings` wrote, all of it; None where it did not run."""
+    if not (folder / "embeddings.json").is_file():
+        return None
+    tables = {name: frame([folder / f"{name}.parquet"], columns) for name, columns in EMBEDDED.items()}
+    return Embedded(**tables, told=read_json(folder / "embeddings.json"))
 
 
 def title_of(settings: str, out: Path) -> str:
