@@ -47,8 +47,8 @@ def metrics(start, end, steps, epochs=3):
     return pd.DataFrame(rows, columns=columns)
 
 
-def write_run(folder, changes, errors, *, cells=1000, parameters=5000, steps=300, floor=FLOOR):
-    """One finished run; `changes` are dotted keys."""
+def write_run(folder, changes, errors, *, cells=1000, parameters=5000, steps=300, floor=FLOOR, f1=None):
+    """One finished run; `changes` are dotted keys, `f1` the cell types' macro-F1."""
     sections = {name: dict(keys) for name, keys in BASE.items()}
     for key, value in changes.items():
         section, leaf = key.split(".")
@@ -64,5 +64,9 @@ def write_run(folder, changes, errors, *, cells=1000, parameters=5000, steps=300
     metrics(290.0, sum(errors), steps).to_csv(folder / "metrics.csv", index=False)
     table = pa.Table.from_pandas(by_sample(errors, floor), preserve_index=False)
     write_table(folder / "evaluation/by_sample.parquet", table)
+    if f1 is not None:
+        rows = [("model_cls", "in_turn", "logistic_macro_f1", f1), ("pca", "in_turn", "logistic_macro_f1", 0.5)]
+        scores = pd.DataFrame(rows, columns=["representation", "task", "metric", "value"])
+        write_table(folder / "evaluation/embeddings.parquet", pa.Table.from_pandas(scores, preserve_index=False))
     (folder / "report.html").write_text("a report")
     return folder

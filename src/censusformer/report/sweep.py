@@ -40,8 +40,9 @@ class SweepRun:
         Its report's address, seen from the page.
     command
         What builds it.
-    args, metrics, by_sample
-        `args.json`, `metrics.csv` and `evaluation/by_sample.parquet`.
+    args, metrics, by_sample, embeddings
+        `args.json`, `metrics.csv`, `evaluation/by_sample.parquet` and `evaluation/embeddings.parquet`; the last is
+        empty where there is none.
     """
 
     name: str
@@ -52,6 +53,14 @@ class SweepRun:
     args: Mapping[str, Any] = field(default_factory=dict)
     metrics: pd.DataFrame = field(default_factory=pd.DataFrame)
     by_sample: pd.DataFrame = field(default_factory=pd.DataFrame)
+    embeddings: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def cell_types(self, task: str) -> float:
+        """Macro-F1 of cell types, by logistic regression on the `<cls>` embeddings; NaN where not measured."""
+        if self.embeddings.empty:
+            return float("nan")
+        rows = self.embeddings.set_index(["representation", "task", "metric"])["value"]
+        return float(rows.get(("model_cls", task, "logistic_macro_f1"), float("nan")))
 
 
 @dataclass(frozen=True)
@@ -126,6 +135,12 @@ class Sweep:
         """The splits that every finished run was measured on, held-out samples first."""
         has = [set(run.by_sample["split"].unique()) for run in self.finished]
         return [split for split in ("test", "valid") if has and all(split in one for one in has)]
+
+    @cached_property
+    def task(self) -> str | None:
+        """How well embeddings tell cell types is compared on this task of `embeddings`, which all runs have."""
+        has = (task for task in ("held_out", "in_turn") if all(run.cell_types(task) > 0 for run in self.finished))
+        return next(has, None) if self.finished else None
 
     @property
     def wanted(self) -> tuple[str, str, str]:

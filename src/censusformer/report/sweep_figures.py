@@ -11,10 +11,11 @@ from censusformer.evaluation.compare import Difference
 from censusformer.report.figures import shorten, spread
 from censusformer.report.svg import COLOURS, STYLE, new_axes, to_svg
 from censusformer.report.sweep import HEAD_NAMES, HEADS, Setting
-from censusformer.report.sweep_scaling import Curve
+from censusformer.report.sweep_scaling import CELL_TYPES, Curve
 
 MOST_NAMED = 8  # lines that bear their names
 MOST_SHOWN = 60  # differences in a figure; the table has all
+NAMES = {**HEAD_NAMES, CELL_TYPES: "cell types, from <cls>"}
 _COUNT = FuncFormatter(lambda value, _: f"{value:,.0f}")
 
 
@@ -86,27 +87,28 @@ def scaling(both: Sequence[Curve], name: str) -> Markup:
     Parameters
     ----------
     both
-        The curves of one axis and line, one for each head.
+        The curves of one axis and line: one for each head, or that of the cell types alone.
     name
         Of the figure: a word that no other has.
     """
     figure, axes = new_axes(3.4)
     factor = 1 if both[0].squared else 100
     for curve in both:
-        colour = COLOURS[curve.head]
+        colour = COLOURS.get(curve.head, COLOURS["valid"])
         axes.scatter(curve.points[:, 0], factor * curve.points[:, 1], 12, color=colour, alpha=0.55, lw=0)
         if curve.law is None:
-            axes.plot(curve.x, factor * curve.y, color=colour, lw=1.6, label=HEAD_NAMES[curve.head])
+            axes.plot(curve.x, factor * curve.y, color=colour, lw=1.6, label=NAMES[curve.head])
             continue
         x = np.geomspace(curve.x[0], 2 * curve.x[-1], 60)
         axes.fill_between(x, *(factor * edge for edge in curve.law.band(x)), color=colour, alpha=0.14, lw=0)
         inside = x <= curve.x[-1]
-        axes.plot(x[inside], factor * curve.law.at(x[inside]), color=colour, lw=1.7, label=HEAD_NAMES[curve.head])
+        axes.plot(x[inside], factor * curve.law.at(x[inside]), color=colour, lw=1.7, label=NAMES[curve.head])
         axes.plot(x[~inside], factor * curve.law.at(x[~inside]), color=colour, lw=1.3, ls=(0, (3, 2)))
     low, high = (bound(np.concatenate([curve.points[:, 1] for curve in both])) for bound in (np.min, np.max))
     room = 0.6 * (high - low) or 1
     axes.set(xscale="log", xlabel=both[0].axis, ylim=(factor * (low - room), factor * (high + room)))
-    axes.set_ylabel("mean squared error (bins²)" if both[0].squared else "reducible error left (%)")
+    left = "missing macro-F1 (%)" if both[0].head == CELL_TYPES else "reducible error left (%)"
+    axes.set_ylabel("mean squared error (bins²)" if both[0].squared else left)
     axes.set_xticks(both[0].x)
     axes.xaxis.set_major_formatter(_COUNT)
     axes.xaxis.set_minor_formatter(NullFormatter())

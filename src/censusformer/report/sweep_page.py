@@ -24,7 +24,7 @@ from censusformer.report.sweep import (
     shown_difference,
     text,
 )
-from censusformer.report.sweep_scaling import curves, sentence
+from censusformer.report.sweep_scaling import CELL_TYPES, curves, sentence
 
 MOST_LINES = 6  # scaling curves that are drawn for each axis
 
@@ -108,6 +108,7 @@ def _table(sweep: Sweep) -> dict[str, Any]:
     columns = [Column("Setting", "name"), *(Column(key) for key in sweep.varied), Column("Seeds", "seeds"),
                Column(_title(split, head, metric), "n wide"), Column("less the reference", "n wide")]  # fmt: skip
     columns += [Column(_title(*key)) for key in measured if key != (split, head, metric)]
+    columns += [Column("Cell types F1")] if sweep.task else []
     columns += [Column(name) for name in ("Gap to training cells", "Training cells", "Parameters", "Steps", "Minutes")]
     ranked = sweep.ranked()
     rows = [
@@ -154,6 +155,9 @@ def _cells(
     for key, values in measured.items():
         if key != wanted:
             yield Cell(shown(values[name].value, key[2]), _key(values[name].value))
+    if sweep.task:
+        value = float(np.mean([run.cell_types(sweep.task) for run in setting.runs]))
+        yield Cell(f"{value:.3f}", _key(value))
     yield from _costs(setting)
 
 
@@ -227,9 +231,10 @@ def _scaling(sweep: Sweep) -> dict[str, Any]:
     found = curves(sweep)
     parts = []
     for axis, along in groupby(found, key=lambda curve: curve.axis):
-        lines = [list(both) for _, both in groupby(along, key=lambda curve: curve.rest)]
+        lines = [list(both) for _, both in groupby(along, key=lambda curve: (curve.rest, curve.head == CELL_TYPES))]
         for both in lines[:MOST_LINES]:
-            title = f"By {axis}" + (f", {both[0].rest}" if both[0].rest else "")
+            what = "Cell types by" if both[0].head == CELL_TYPES else "By"
+            title = f"{what} {axis}" + (f", {both[0].rest}" if both[0].rest else "")
             svg = figures.scaling(both, f"scaling-{len(parts)}")
             parts.append({"title": title, "svg": svg, "sentences": [sentence(curve) for curve in both]})
     squared = found[0].squared if found else True

@@ -10,6 +10,7 @@ from censusformer.evaluation.scaling import PowerLaw, fit_power_law
 from censusformer.evaluation.scores import METRICS, resample, tie_floor
 from censusformer.report.sweep import HEAD_NAMES, HEADS, REMOVED, Setting, Sweep, text
 
+CELL_TYPES = "cell_types"
 AXES = {
     "training cells": (("census.max_cells",), ("data", "train_cells")),
     "parameters": (
@@ -28,7 +29,8 @@ class Curve:
     Parameters
     ----------
     axis, head, rest
-        `training cells`, `parameters` or `steps`; `gep` or `gepc`; the other settings that the sweep varies, in words.
+        `training cells`, `parameters` or `steps`; `gep`, `gepc` or `cell_types`; the other settings that the sweep
+        varies, in words.
     x, y
         float (n,): sizes, and errors as means over seeds.
     points
@@ -36,7 +38,8 @@ class Curve:
     law
         The fit; None with fewer than three sizes.
     squared
-        Whether y is the mean squared error (bins²) above the floor of ties; else the share of the reducible error left.
+        Whether y is the mean squared error (bins²) above the floor of ties; else the share of the reducible error that
+        is left, or of `cell_types` what macro-F1 lacks of 1.
     """
 
     axis: str
@@ -50,7 +53,7 @@ class Curve:
 
 
 def curves(sweep: Sweep) -> list[Curve]:
-    """Every curve with at least two sizes, by axis, line and head."""
+    """Every curve with at least two sizes, by axis, line and head; that of the embeddings behind those of the heads."""
     if not sweep.finished:
         return []
     squared = sweep.same_values(sweep.splits[0])
@@ -61,6 +64,7 @@ def curves(sweep: Sweep) -> list[Curve]:
             if len(np.unique(sizes)) > 1 and len(np.unique(sizes)) == len(line):
                 rest = ", ".join(f"{key} {text(value)}" for key, value in line[0].varied.items() if key not in keys)
                 found += [_curve((axis, head, rest), sizes, line, squared=squared) for head in HEADS]
+                found += [_cell_types((axis, CELL_TYPES, rest), sizes, line, sweep.task)] if sweep.task else []
     return found
 
 
@@ -90,6 +94,14 @@ def _curve(names: tuple[str, str, str], sizes: np.ndarray, line: list[Setting], 
     return Curve(*names, x, y, np.array(points), law, squared)
 
 
+def _cell_types(names: tuple[str, str, str], sizes: np.ndarray, line: list[Setting], task: str) -> Curve:
+    order = np.argsort(sizes)
+    parts = [[1 - run.cell_types(task) for run in line[i].runs] for i in order]
+    x, y = sizes[order], np.array([np.mean(missed) for missed in parts])
+    points = [(size, value) for size, missed in zip(x, parts, strict=True) for value in missed]
+    return Curve(*names, x, y, np.array(points), fit_power_law(x, y, 0.0), squared=False)
+
+
 def _errors(run, head: str, samples: list[str], squared: bool) -> tuple[float, np.ndarray]:
     """A run's error, and the same on samples drawn anew."""
     sums = run.of(head).reindex(samples).to_numpy()
@@ -101,7 +113,7 @@ def _errors(run, head: str, samples: list[str], squared: bool) -> tuple[float, n
 
 def sentence(curve: Curve) -> str:
     """What a curve says: the share that each doubling removes, and the error at twice the largest size."""
-    name, last = HEAD_NAMES[curve.head], curve.x[-1]
+    name, last = HEAD_NAMES.get(curve.head, "Cell types"), curve.x[-1]
     unit = (lambda value: f"{value:.1f}") if curve.squared else (lambda value: f"{100 * value:.1f}\u00a0%")
     if curve.law is None:
         return f"{name}: {unit(curve.y[0])} at {curve.x[0]:,.0f}, {unit(curve.y[-1])} at {last:,.0f} {curve.axis}."
@@ -109,7 +121,8 @@ def sentence(curve: Curve) -> str:
     interval = f"95 % interval {low} to {high}"
     now, then = (float(np.squeeze(curve.law.at(x))) for x in (last, 2 * last))
     below, above = (float(np.squeeze(edge)) for edge in curve.law.band(2 * last))
-    what = "reducible error" if curve.squared else "reducible error that is left"
+    left = "macro-F1 that is missing" if curve.head == CELL_TYPES else "reducible error that is left"
+    what = "reducible error" if curve.squared else left
     return (
         f"{name}: each doubling of the {curve.axis} removes {value}\u00a0% of the {what} ({interval}); "
         f"twice the largest size, {2 * last:,.0f}, would bring {unit(then)} ({unit(below)} to {unit(above)}) after "

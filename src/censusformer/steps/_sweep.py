@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from censusformer.errors import InputError
@@ -14,8 +15,10 @@ from censusformer.report.sweep import Sweep, SweepRun
 from censusformer.steps._report import read_json, read_metrics
 from censusformer.steps._tables import read_table
 
-CONFIG, BY_SAMPLE = "config.yaml", "evaluation/by_sample.parquet"
+CONFIG, BY_SAMPLE, EMBEDDINGS = "config.yaml", "evaluation/by_sample.parquet", "evaluation/embeddings.parquet"
+SCORES = ("representation", "task", "metric", "value")
 COLUMNS = ("split", "sample", "head", "predictor", *SUMS)
+UNVARIED = ("evaluate", "embeddings", "execution")  # sections that make no other model
 NEEDED = ("args.json", "metrics.csv", BY_SAMPLE)
 _ERROR = re.compile(r"\d\d:\d\d:\d\d (\w+): (.+)")  # how `cli` logs what stopped a step
 
@@ -41,7 +44,7 @@ def _read_run(folder: Path, here: Path, *, unfinished: bool) -> SweepRun:
     name = "/".join(folder.resolve().parts[-2:])
     if state:
         return SweepRun(name, settings, state=state)
-    report = folder / "report.html"
+    report, scores = folder / "report.html", folder / EMBEDDINGS
     return SweepRun(
         name,
         settings,
@@ -50,6 +53,7 @@ def _read_run(folder: Path, here: Path, *, unfinished: bool) -> SweepRun:
         args=read_json(folder / "args.json"),
         metrics=read_metrics(folder / "metrics.csv"),
         by_sample=read_table(folder / BY_SAMPLE, COLUMNS).to_pandas(),
+        embeddings=read_table(scores, SCORES).to_pandas() if scores.is_file() else pd.DataFrame(),
     )
 
 
@@ -63,7 +67,7 @@ def _settings(folder: Path) -> dict[str, Any]:
         return {
             f"{section}.{key}": value
             for section, keys in sections.items() if isinstance(keys, dict)
-            for key, value in keys.items() if section != "evaluate"
+            for key, value in keys.items() if section not in UNVARIED
         }  # fmt: skip
     except (yaml.YAMLError, AttributeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} holds no settings: delete it and run snakemake again") from error
