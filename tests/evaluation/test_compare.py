@@ -42,7 +42,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_group():
     settings = [{"train.lr": lr, SEED: seed} for lr, seed in ((0.1, 1), (0.2, 1), (0.1, 2), (0.1, 1))]
     names = ["base-train.lr_0.1-train.seed_1", "fast", "base-train.lr_0.1-train.seed_2", "again"]
     found = groups(*(run(name, [1.0], one) for name, one in zip(names, settings, strict=True)))
-    assert [group.name for group in found] == ["base-train.lr_0.1, 2 seeds", "fast", "again"]
+    assert [group.name for group in found] == ["base-train.lr_0.1 (2 seeds)", "fast", "again"]
     assert found[0].seeds == [1, 2]
     assert compare.differing(found) == ["train.lr"]
 

@@ -171,7 +171,7 @@ def _name(runs: Sequence[Run]) -> str:
     first, last = min(run.name for run in runs), max(run.name for run in runs)
     same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
     stem = first[:same].rstrip("0123456789").rstrip("-_. /").removesuffix(SEED).removesuffix("seed").rstrip("-_. /")
-    return f"{stem or runs[0].name}, {len(runs)} seeds"
+    return f"{stem or runs[0].name} ({len(runs)} seeds)"
 
 
 def differing(groups: Sequence[Group]) -> list[str]:

@@ -73,29 +73,31 @@ class Comparison:
 
 def headline(found: Comparison) -> str:
     """Say which model is best with each head, and whether that is more than noise."""
-    said: dict[str, list[str]] = {}
+    said: dict[tuple[str, str], list[str]] = {}
     for head in HEADS:
         said.setdefault(_outcome(found, head), []).append(HEAD_NAMES[head])
-    parts = [f"{what} with {'both heads' if len(heads) == 2 else heads[0]}" for what, heads in said.items()]
+    parts = [
+        f"{what} with {'both heads' if len(heads) == 2 else heads[0]}{rest}" for (what, rest), heads in said.items()
+    ]
     return f"On {SPLIT_NAMES[found.split]}, {'; '.join(parts)}."
 
 
-def _outcome(found: Comparison, head: str) -> str:
+def _outcome(found: Comparison, head: str) -> tuple[str, str]:
+    """What is said before and after the head's name."""
     if len(found.groups) == 1:
-        return f"{found.groups[0].name} stands alone"
+        return f"{found.groups[0].name} stands alone", ""
     best, second = (group.name for group in found.ranked(head)[:2])
     verdicts = [difference.verdict for difference in found.from_best(head).values()]
     if len(verdicts) > 1 and set(verdicts) != {"noise"}:
         rivals = len(verdicts) - verdicts.count("worse")
-        rest = f"{rivals} of {len(verdicts)} others may be as good" if rivals else "better than all others"
-        return f"{best} is best, {rest}"
+        rest = f"{rivals} of {len(verdicts)} others may be as good" if rivals else "by more than noise"
+        return f"{best} is best", f", {rest}"
     if len(verdicts) > 1:
-        return "all differences from the best are noise"
-    pair = f"{best} and {second}"
+        return "all differences from the best are noise", ""
     return {
-        "worse": f"{best} is better than {second}",
-        "noise": f"the difference between {pair} is noise",
-    }.get(verdicts[0], f"{best} is ahead of {second}, by how much more than noise is not known,")
+        "worse": (f"{best} is better than {second}", ""),
+        "noise": (f"the difference between {best} and {second} is noise", ""),
+    }.get(verdicts[0], (f"{best} is ahead of {second}", ", which may be noise"))
 
 
 def lead(found: Comparison) -> str:
@@ -105,7 +107,7 @@ def lead(found: Comparison) -> str:
     what = f"that differ in {listed(settings)}" if settings else "of the same settings"
     return (
         f"{count(runs, 'model')}, {count(len(found.groups), 'setting')} {what}; compared on "
-        f"{count(len(found.samples), 'sample')} of {SPLIT_NAMES[found.split]} that all were measured on, by the "
+        f"{SPLIT_NAMES[found.split]} ({count(len(found.samples), 'sample')} that all were measured on) by the "
         f"{METRIC_NAMES[found.metric]}."
     )
 
@@ -141,11 +143,11 @@ def words(found: Comparison) -> str:
 
 
 def models_table(found: Comparison) -> Table:
-    """A row for each setting: what differs, seeds, errors, shares removed, rank correlations, and the ridge beside."""
+    """A row for each setting: what differs, errors, shares removed, rank correlations, and the ridge beside."""
     settings = compare.differing(found.groups)
-    columns = [("Model", "name"), *((key, "n") for key in settings), ("Seeds", "n")]
+    columns = [("Model", "name"), *((key, "n") for key in settings)]
     columns += [(f"{HEAD_NAMES[head]} {name}", "n") for head in HEADS for name in ("error", "removed", "Spearman")]
-    columns += [("Ridge, error", "n"), ("Mean of gene, error", "n")]
+    columns += [("Ridge", "n"), ("Gene mean", "n")]
     best = {head: found.ranked(head)[0].name for head in HEADS}
     rows = (row(*_model_cells(found, group, settings, best)) for group in found.ranked(HEADS[0]))
     return table(columns, rows, shown=40)
@@ -154,19 +156,19 @@ def models_table(found: Comparison) -> Table:
 def _model_cells(found: Comparison, group: Group, settings: Sequence[str], best: dict[str, str]) -> Iterator[object]:
     yield group.name
     yield from (text(group.settings.get(key)) for key in settings)
-    yield len(group.runs)
     for head in HEADS:
         mark = "best" if best[head] == group.name else ""
         for metric in ("mse", REMOVED, "spearman_cell"):
             estimate = found.estimate(group, head, metric)
-            yield Cell(shown(estimate.value, metric) + (_interval(estimate) if metric == "mse" else ""), mark)
+            yield Cell(_error(estimate) if metric == "mse" else shown(estimate.value, metric), mark)
     for baseline in ("ridge", "gene_mean"):
         known = all(run.has(HEADS[0], baseline) for run in group.runs)
-        yield shown(found.estimate(group, HEADS[0], "mse", baseline).value, "mse") if known else None
+        yield f"{found.estimate(group, HEADS[0], 'mse', baseline).value:.1f}" if known else None
 
 
-def _interval(error: Estimate) -> str:
-    return "" if np.isnan(error.low) else f" ({shown(error.low, 'mse')} to {shown(error.high, 'mse')})"
+def _error(found: Estimate) -> str:
+    interval = "" if np.isnan(found.low) else f" ({found.low:.1f} to {found.high:.1f})"
+    return f"{found.value:.1f}{interval}"
 
 
 def pairs_table(found: Comparison) -> Table:
