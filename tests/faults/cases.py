@@ -205,8 +205,7 @@ def damaged_and_deleted(finished, expected, folder, names, seed=0):
         else:
             _must_say(outcome, code, shown, path.name)
             _delete(path, workplace)
-        workplace.run(*targets)
-        end_well(outcome, workplace, expected)
+        end_well(outcome, workplace, expected, targets=targets)
         _clear(outcome, workplace.folder)
     return outcome
 

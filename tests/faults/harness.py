@@ -106,10 +106,10 @@ class Workplace:
             command = [sys.executable, "-m", "snakemake", "--unlock", "--cores", "1"]
             subprocess.run(command, cwd=self.folder, check=True, capture_output=True)
 
-    def again(self):
+    def again(self, *args):
         """What a user does after a crash: unlock, run once more. Returns (return code, output)."""
         self.unlock()
-        return self.run()
+        return self.run(*args)
 
     def finished(self):
         """{file: (mtime, size)} of what finished jobs left; Snakemake marks the outputs of the others."""
@@ -180,9 +180,9 @@ def compare(outcome, workplace, expected, before=None):
     outcome.lost += [f"{name} was made again" for name, dates in (before or {}).items() if after.get(name) != dates]
 
 
-def end_well(outcome, workplace, expected, before=None):
-    """Run again, which must succeed, and compare."""
-    code, shown = workplace.again()
+def end_well(outcome, workplace, expected, before=None, targets=()):
+    """Run again, which must succeed, and compare; `targets` are made beside all else."""
+    code, shown = workplace.again("all", *targets)
     if code:
         outcome.lost.append(f"the second run failed:\n{shown[-3000:]}")
     compare(outcome, workplace, expected, before)
