@@ -107,6 +107,24 @@ def test_scaling_curve(tmp_path):
     assert "twice the largest size, 16,000" in page and "the best was chosen on the samples" in page.lower()
 
 
+@pytest.mark.parametrize(
+    ("key", "values", "size", "axis"),
+    [
+        ("model.d_model", (16, 32, 64), "parameters", "parameters"),
+        ("train.max_steps", (100, 300, None), "steps", "steps"),
+    ],
+)
+def test_scaling_by_size_of_the_model_and_by_steps(tmp_path, key, values, size, axis):
+    """A line for each value of what else varies."""
+    runs = []
+    for (i, value), dropout in itertools.product(enumerate(values), (0, 0.1)):
+        errors = (90 + 20 * 2**-i + 10 * dropout, 95 + 20 * 2**-i)
+        runs.append((f"{i}d{dropout}", {key: value, "model.dropout": dropout}, errors, {size: 1000 * 2**i}))
+    page = page_of(tmp_path, build(tmp_path, runs))
+    assert f"<h3>By {axis}, model.dropout 0</h3>" in page and f"<h3>By {axis}, model.dropout 0.1</h3>" in page
+    assert page.count(f"GEP: each doubling of the {axis} removes") == 2
+
+
 def test_other_ties_are_compared_by_the_reducible_error(tmp_path):
     """Errors and floor are 20 lower with middle ties: mse says better, the share of the reducible error does not."""
     runs = []

@@ -52,7 +52,7 @@ def losses(settings: Sequence[Setting], best: Setting, reference: Setting, relat
 
 
 @mpl.rc_context(STYLE)
-def effects(labels: Sequence[str], differences: dict[str, Sequence[Difference]], where: str) -> Markup:
+def effects(labels: Sequence[str], differences: dict[str, Sequence[Difference]]) -> Markup:
     """Dots and intervals: the share of the reducible error that each setting removes, less the reference's.
 
     Parameters
@@ -73,7 +73,7 @@ def effects(labels: Sequence[str], differences: dict[str, Sequence[Difference]],
     axes.axvline(0, color=COLOURS["ink"], lw=0.8)
     axes.set_yticks(range(len(labels)), [shorten(label, 34) for label in labels])
     axes.tick_params(axis="y", labelcolor=COLOURS["ink"])
-    axes.set(ylim=(len(labels) - 0.5, -0.5), xlabel=f"points of reducible error removed, {where}")
+    axes.set(ylim=(len(labels) - 0.5, -0.5), xlabel="points of reducible error removed")
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
     axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.1, handlelength=1.2)

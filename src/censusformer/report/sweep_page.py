@@ -202,7 +202,7 @@ def _effects(sweep: Sweep) -> dict[str, Any]:
     others.sort(key=lambda setting: -found["gep"][setting.group.name].estimate.value)
     listed = {head: [found[head][setting.group.name] for setting in others] for head in HEADS}
     return {
-        "effects": figures.effects([s.label for s in others], listed, SPLIT_NAMES[split]),
+        "effects": figures.effects([s.label for s in others], listed),
         "effects_text": _effects_text(found["gep"], {s.group.name: s.label for s in others}, split),
         "effects_caption": f"Each setting less the reference ({_described(sweep.reference(split))}) on "
         f"{SPLIT_NAMES[split]}; right of the line is better. Bars: 95 % intervals.",
