@@ -3,10 +3,12 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from real_chunk import write_chunk
+import scipy.sparse as sp
+from real_chunk import real_counts, write_chunk
 
 from censusformer.cli import main
 from censusformer.tokens.cells import concat
@@ -226,6 +228,72 @@ def test_cells_on_both_sides(run, tmp_path, capsys, same_key):
     assert (pair["same_key"], pair["same_counts"]) == (0, 2)
     assert pair["same_genes"] >= 2
     assert json.loads((run / "run/evaluation/leakage.json").read_text())["cells"][0]["same_counts"] is None
+
+
+def write_own(path, donors="abcd", dataset="new", **obs):
+    """Real cells of one's own: raw counts, Ensembl ids, donors and two labels."""
+    counts, _ = real_counts()
+    n = len(counts)
+    labels = np.where(np.arange(n) % 3 == 0, "B cell", "T cell")
+    columns = {"donor_id": [donors[i % len(donors)] for i in range(n)], "cell_type": labels, "dataset_id": dataset}
+    table = pd.DataFrame({**columns, **obs}, index=[f"cell{i}" for i in range(n)])
+    genes = pd.DataFrame(index=[f"ENSG{i:011d}" for i in range(600)])
+    ad.AnnData(sp.csr_matrix(counts[:, :600].astype(np.float32)), obs=table, var=genes).write_h5ad(path)
+
+
+def own(run, h5ad, out, *options, code=0):
+    files = ["--model", run / "run/best_model.pt", "--h5ad", h5ad, "--out", out]
+    assert main(["evaluate", *map(str, [*files, "--evaluate-ridge-components", 5, *options])]) == code
+
+
+def test_ones_own_cells_beside_baselines_of_other_donors(run, tmp_path):
+    write_own(tmp_path / "mine.h5ad")
+    own(run, tmp_path / "mine.h5ad", tmp_path / "out")
+    frame, found = read(tmp_path / "out")
+    assert set(frame["split"]) == {"test"} and not frame["seen_dataset"].any()
+    assert found["fitted_on"] == "2 of the file's 4 donors, 40 cells"
+    assert found["splits"]["test"]["n_cells"] == 40
+    sums = pd.read_parquet(tmp_path / "out/by_sample.parquet")
+    assert len(set(sums["sample"])) == 2 and all(name.startswith("new:") for name in sums["sample"])
+    labels = pd.read_parquet(tmp_path / "out/by_label.parquet")
+    assert labels["label"].tolist() == ["T cell", "B cell"]
+    for column, key in (("gep", ("gep", "model")), ("ridge", ("gepc", "ridge")), ("tie_floor", ("gep", "tie_floor"))):
+        rows = frame[(frame["metric"] == "mse") & frame["mask_ratio"].isna()].set_index(["head", "predictor"])
+        assert np.average(labels[column], weights=labels["n"]) == pytest.approx(rows.loc[key, "value"])
+
+
+def test_ones_own_cells_beside_baselines_of_the_training_cells(run, tmp_path, capsys):
+    write_own(tmp_path / "mine.h5ad")
+    own(run, tmp_path / "mine.h5ad", tmp_path / "out", "--shards", run / "shards.json")
+    frame, found = read(tmp_path / "out")
+    assert found["splits"]["test"]["n_cells"] == 80
+    train, mine = read_split(run / "shards.json", "train"), pd.read_parquet(tmp_path / "out/by_sample.parquet")
+    part = mine[(mine["predictor"] == "constant") & (mine["mask_ratio"] == 0.5)]
+    n, y, yy = (part[name].sum() for name in ("n", "y", "yy"))
+    mean = values_of(train).mean()
+    found = mse(frame, "test", False, 0.5, "gep", "constant")["value"]
+    assert found == pytest.approx(yy / n - 2 * mean * y / n + mean**2)
+    write_own(tmp_path / "seen.h5ad", dataset="d")  # the names and data set of training cells
+    own(run, tmp_path / "seen.h5ad", tmp_path / "none", "--shards", run / "shards.json", code=2)
+    assert "are in both train and test" in capsys.readouterr().err
+
+
+def test_other_columns_can_hold_donors_and_labels(run, tmp_path, capsys):
+    write_own(tmp_path / "mine.h5ad", patient=list("pq") * 40, state=["ill"] * 80)
+    options = ["--donor-key", "patient", "--label-key", "state"]
+    own(run, tmp_path / "mine.h5ad", tmp_path / "out", *options)
+    assert pd.read_parquet(tmp_path / "out/by_label.parquet")["label"].tolist() == ["ill"]
+    own(run, tmp_path / "mine.h5ad", tmp_path / "none", "--label-key", "nothing", code=2)
+    said = capsys.readouterr().err
+    assert "obs has no column 'nothing'" in said and "patient" in said
+
+
+def test_baselines_need_other_donors_or_the_shards(run, tmp_path, capsys):
+    write_own(tmp_path / "mine.h5ad", donors="a")
+    own(run, tmp_path / "mine.h5ad", tmp_path / "none", code=2)
+    assert "'new:a' is the file's only donor" in capsys.readouterr().err
+    assert main(["evaluate", "--model", str(run / "run/best_model.pt"), "--out", str(tmp_path / "none")]) == 2
+    assert "--shards is needed; or --h5ad" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

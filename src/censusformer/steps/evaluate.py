@@ -2,7 +2,8 @@
 
 Reads `best_model.pt`, `shards.json` and the shards that it lists, `vocab.json` and `samples.parquet`; writes
 `reconstruction.parquet`, `by_sample.parquet`, `leakage.json` and `summary.json`. Data in which a person or a cell
-stands on both sides are refused.
+stands on both sides are refused. With `--h5ad` it measures the model on cells of one's own instead, and writes
+`by_label.parquet`, too.
 """
 
 import argparse
@@ -16,9 +17,10 @@ import pandas as pd
 import pyarrow as pa
 
 from censusformer.errors import InputError
-from censusformer.evaluation.reconstruction import HEADS, Labels, by_sample, summary, table
+from censusformer.evaluation.reconstruction import HEADS, Labels, Measured, by_sample, summary, table
 from censusformer.files import atomic
 from censusformer.steps._evaluate import Data, Predict, load_predictor, measure_all
+from censusformer.steps._evaluate_own import Pairs, add_own_arguments, label_table, own_data, read_own
 from censusformer.steps._leakage import find_leakage, refuse_leakage, write_leakage
 from censusformer.steps._tables import read_table, write_table
 from censusformer.tokens.cells import Cells
@@ -32,14 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of this step."""
     add = parser.add_argument
     add("--model", type=Path, required=True, metavar="PT", help="the model (best_model.pt)")
-    add("--shards", type=Path, required=True, metavar="JSON", help="list of shards (shards.json)")
-    add("--vocab", type=Path, required=True, metavar="JSON", help="vocabulary (vocab.json)")
-    add("--samples", type=Path, required=True, metavar="PARQUET", help="the samples: which data sets train")
+    add("--shards", type=Path, metavar="JSON", help="list of shards (shards.json)")
+    add("--vocab", type=Path, metavar="JSON", help="vocabulary (vocab.json)")
+    add("--samples", type=Path, metavar="PARQUET", help="the samples: which data sets train")
     add("--cells", type=Path, nargs="*", default=[], metavar="PARQUET", help="chunks' cells: finds copies by counts")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the tables")
     add("--evaluate-ratios", type=float, nargs="+", default=[0.25, 0.5, 0.75], help="mask ratios")
     add("--evaluate-ridge-components", type=int, default=20, help="principal components that ridge regression sees")
     add("--evaluate-max-cells", type=int, default=20000, help="training cells for shift and ridge, at most")
+    add_own_arguments(parser)
     _add_execution(parser.add_argument_group("execution: how it runs, never what comes out"))
 
 
@@ -54,34 +57,43 @@ def _add_execution(group: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Evaluate one model."""
+    """Evaluate one model, on the shards of a run or on one's own file."""
     _check_settings(args)
-    vocabulary = Vocabulary.read(args.vocab)
     predict, about = load_predictor(args.model, args.execution_precision, args.threads)
+    (_evaluate_run if args.h5ad is None else _evaluate_own)(args, predict, about)
+
+
+def _evaluate_run(args: argparse.Namespace, predict: Predict, about: dict[str, Any]) -> None:
+    missing = [name for name in ("shards", "vocab", "samples") if getattr(args, name) is None]
+    if missing:
+        raise InputError(f"--{missing[0]} is needed; or --h5ad, for cells of your own")
+    vocabulary = Vocabulary.read(args.vocab)
     _refuse_other(args, about, vocabulary)
     data = _read_data(args, vocabulary)
     leaks = find_leakage(data.everything, vocabulary, args.samples, args.cells)
     refuse_leakage(leaks, args.shards)
     trained = _training_datasets(args.samples)
     labels = {name: _labels(cells, trained) for name, cells in data.splits.items()}
-    told = {"model": _told(about), "shards_sha256": file_sha256(args.shards)}
-    _evaluate(args, data, labels, predict, told)
+    measured, chosen = measure_all(data, labels, predict, args.evaluate_ratios, args.evaluate_ridge_components)
+    told = {"model": _told(about), "shards_sha256": file_sha256(args.shards), "chosen": chosen}
+    _write(args, data, labels, measured, told)
     write_leakage(args.out / "leakage.json", leaks)
 
 
-def _evaluate(
-    args: argparse.Namespace, data: Data, labels: dict[str, Labels], predict: Predict, told: dict[str, Any]
-) -> None:
-    """Measure all splits and write the tables."""
-    measured, chosen = measure_all(data, labels, predict, args.evaluate_ratios, args.evaluate_ridge_components)
-    parts = [table(name, measured[name], labels[name].groups()) for name in data.splits]
-    frame = pd.concat(parts, ignore_index=True)
-    sums = [by_sample(name, measured[name], labels[name], cells.sample.names) for name, cells in data.splits.items()]
-    splits = {name: {**_counts(cells), **summary(frame, name, measured[name])} for name, cells in data.splits.items()}
-    cells = {"means": len(data.train), "shift_and_ridge": len(data.fitted)}
-    found = {**told, "ratios": args.evaluate_ratios, "chosen": chosen, "cells": cells}
-    found |= {"headline": "test" if "test" in splits else "valid", "splits": splits}
-    _write(args.out, {"reconstruction": frame, "by_sample": pd.concat(sums, ignore_index=True)}, found)
+def _evaluate_own(args: argparse.Namespace, predict: Predict, about: dict[str, Any]) -> None:
+    own = read_own(args, about)
+    data, said = own_data(args, own)
+    cells = data.splits["test"]
+    pairs, seen = Pairs.of(cells), data.train.dataset_id.names if args.shards else ()
+    labels = pairs.labels(cells, seen)
+    ratios, components = args.evaluate_ratios, args.evaluate_ridge_components
+    measured, chosen = measure_all(data, {"test": labels}, predict, ratios, components)
+    by_label = label_table(measured["test"], pairs, cells)
+    write_table(args.out / "by_label.parquet", pa.Table.from_pandas(by_label, preserve_index=False))
+    added_up = {"test": [pairs.added_up(part, by_label=False) for part in measured["test"]]}
+    samples = {"test": Labels(cells.sample.codes, labels.seen[:: pairs.n_labels], cells.tie_var)}
+    _write(args, data, samples, added_up, {"model": _told(about), "chosen": chosen, **said})
+    logger.info("by label:\n%s", by_label.round(3).to_string(index=False))
 
 
 def _told(about: dict[str, Any]) -> dict[str, Any]:
@@ -134,13 +146,29 @@ def _labels(cells: Cells, training_datasets: set[str]) -> Labels:
     return Labels(cells.sample.codes, seen, cells.tie_var)
 
 
-def _write(out: Path, tables: dict[str, pd.DataFrame], found: dict[str, Any]) -> None:
+def _write(
+    args: argparse.Namespace,
+    data: Data,
+    labels: dict[str, Labels],
+    measured: dict[str, list[Measured]],
+    told: dict[str, Any],
+) -> None:
     """Write the tables, and what the first sentence of a report needs of them."""
-    for name, frame in tables.items():
-        write_table(out / f"{name}.parquet", pa.Table.from_pandas(frame, preserve_index=False))
-    with atomic(out / "summary.json") as temporary:
+    frame = pd.concat([table(name, measured[name], labels[name].groups()) for name in data.splits], ignore_index=True)
+    sums = [by_sample(name, measured[name], labels[name], cells.sample.names) for name, cells in data.splits.items()]
+    splits = {name: {**_counts(cells), **summary(frame, name, measured[name])} for name, cells in data.splits.items()}
+    cells = {"means": len(data.train), "shift_and_ridge": len(data.fitted)}
+    found = {**told, "ratios": args.evaluate_ratios, "cells": cells}
+    found |= {"headline": "test" if "test" in splits else "valid", "splits": splits}
+    for name, rows in (("reconstruction", frame), ("by_sample", pd.concat(sums, ignore_index=True))):
+        write_table(args.out / f"{name}.parquet", pa.Table.from_pandas(rows, preserve_index=False))
+    with atomic(args.out / "summary.json") as temporary:
         temporary.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
-    for name, split in found["splits"].items():
+    _log(splits)
+
+
+def _log(splits: dict[str, Any]) -> None:
+    for name, split in splits.items():
         for head in HEADS:
             others = ", ".join(f"{key} {value['mse']:.1f}" for key, value in split[head]["baselines"].items())
             logger.info("%s %s: model %.1f; %s; floor of the ties %.1f",
