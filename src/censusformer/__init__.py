@@ -1,15 +1,17 @@
 """censusformer: from the CELLxGENE Census to a pretrained single-cell transformer.
 
-In Python: `model = censusformer.load("best_model.pt")`, then `model.embed(adata)`.
+In Python: `model = censusformer.load("best_model.pt")`, then `model.embed(adata)`; and
+`model = censusformer.load_finetuned("finetuned.pt")`, then `model.predict(adata)`.
 """
 
 import importlib
 
-__all__ = ["load"]
+_HOMES = {"load": "censusformer.steps._model", "load_finetuned": "censusformer.steps._annotator"}
+__all__ = ["load", "load_finetuned"]
 
 
 def __getattr__(name: str) -> object:
-    """`load`: its module is imported by name when it is asked for, so that no step depends on it, nor waits for it."""
-    if name in __all__:
-        return getattr(importlib.import_module("censusformer.steps._model"), name)
+    """What the package offers: a module is imported by its name when asked for, so no step depends on it or waits."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,16 +2,10 @@
 
 import argparse
 import logging
-import shutil
 import time
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import h5py
-import numpy as np
-
 from censusformer.errors import InputError
-from censusformer.files import atomic
 from censusformer.steps._options import add_reading_arguments
 
 logger = logging.getLogger("censusformer")
@@ -31,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Embed all cells of one file, a block at a time."""
+    from censusformer.steps._copy import copied, write_record, write_vectors
     from censusformer.steps._counts import open_file  # with anndata, which takes seconds to import
     from censusformer.steps._model import load
     from censusformer.steps._own import OwnCells
@@ -43,34 +38,10 @@ def run(args: argparse.Namespace) -> None:
     own = OwnCells(open_file(args.h5ad, args.layer), model.reading, args.min_coverage)
     logger.info("%s: %d cells, counts from %s", args.h5ad, len(own), own.source.place)
     started = time.monotonic()
-    with atomic(args.out) as temporary:
-        shutil.copyfile(args.h5ad, temporary)
-        with h5py.File(temporary, "r+") as store:
-            shape = len(own), model.module.config.d_model
-            _write_vectors(store, args.key, shape, model.embedded(own, args.pooling))
-            _write_record(store, args.key, model.record(own, args.pooling))
+    shape = len(own), model.module.config.d_model
+    with copied(args.h5ad, args.out) as store:
+        write_vectors(store, args.key, shape, model.embedded(own, args.pooling))
+        write_record(store, args.key, model.record(own, args.pooling))
     seconds = time.monotonic() - started
     logger.info("%s: %s", args.h5ad, own.coverage)
     logger.info("%s: obsm/%s, %d cells by %d, %.0f cells/s", args.out, args.key, *shape, len(own) / max(seconds, 1e-9))
-
-
-def _write_vectors(store: h5py.File, key: str, shape: tuple[int, int], blocks: Iterator[np.ndarray]) -> None:
-    """Write `obsm/{key}` as anndata does (its element `array`), block by block."""
-    if "obsm" not in store:
-        store.create_group("obsm").attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
-    if key in store["obsm"]:
-        del store["obsm"][key]
-    vectors = store["obsm"].create_dataset(key, shape, np.float32)
-    vectors.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
-    first = 0
-    for block in blocks:
-        vectors[first : first + len(block)] = block
-        first += len(block)
-
-
-def _write_record(store: h5py.File, key: str, record: Mapping[str, str | int | float]) -> None:
-    from anndata.io import write_elem
-
-    if "uns" not in store:
-        write_elem(store, "uns", {})
-    write_elem(store["uns"], key, dict(record))
