@@ -46,9 +46,15 @@ def test_a_grid_and_a_list_of_grids(base, schema):
         "base-model.dropout_0-train.seed_1", "base-model.dropout_0-train.seed_2", "base-train.seed_1",
         "base-train.seed_2", "base-model.dropout_0.2-train.seed_1", "base-model.dropout_0.2-train.seed_2",
     ]  # fmt: skip
-    two = {"name": "n", "criterion": "test.gep.mse", "runs": [grid, {"hvg.n_top": [600, 700], "census.seed": 1}]}
+    assert not found.embeddings
+    two = {
+        "name": "n",
+        "criterion": "test.gep.mse",
+        "embeddings": True,
+        "runs": [grid, {"hvg.n_top": [600, 700], "census.seed": 1}],
+    }
     found = sweeps.read_sweep({**base, "sweep": two}, schema)
-    assert (len(found.runs), found.name, found.criterion) == (8, "n", "test.gep.mse")
+    assert (len(found.runs), found.name, found.criterion) == (8, "n", "test.gep.mse") and found.embeddings
     assert ("demo-census.seed_1-hvg.n_top_700", "base") in found.runs
 
 
@@ -64,7 +70,7 @@ def test_keys_that_take_lists(base, schema):
     assert len(sweeps.read_sweep({**own, "sweep": sweep}, schema).runs) == 2
 
 
-@pytest.mark.parametrize(("name", "settings", "datasets"), [("regularisation", 9, 3), ("scaling", 4, 4)])
+@pytest.mark.parametrize(("name", "settings", "datasets"), [("regularisation", 7, 3), ("scaling", 4, 4)])
 def test_shipped_studies_have_three_seeds_each(root, schema, name, settings, datasets):
     found = sweeps.read_sweep(yaml.safe_load((root / f"presets/{name}.yaml").read_text()), schema)
     assert found.name == name and len({dataset for dataset, _ in found.runs}) == datasets
@@ -100,6 +106,7 @@ def test_names_are_safe_and_differ():
         ({"train.seed": []}, "train.seed has no value"),
         ({"name": "a/b", "train.seed": [1]}, "sweep.name: 'a/b' is not allowed"),
         ({"criterion": "loss", "train.seed": [1]}, "sweep.criterion: 'loss' is not allowed"),
+        ({"embeddings": "some", "train.seed": [1]}, "sweep.embeddings: 'some' is not allowed"),
         ({"runs": [{"train.seed": 1}], "model.dropout": 0.1}, "model.dropout stands beside `runs`"),
         ({"runs": 3}, "sweep.runs: a grid"),
         ([3], "sweep.runs: a grid"),

@@ -23,6 +23,7 @@ from censusformer.config import (
 from censusformer.errors import InputError
 
 MOST = 1000  # combinations; more take Snakemake minutes to plan, and nobody reads a page about them
+ABOUT = ("name", "criterion", "embeddings")  # keys of `sweep` that are about it as a whole
 CRITERION = "valid.gep.reducible_removed"
 _CRITERIA = re.compile(r"(valid|test)\.(gep|gepc)\.(mse|mae|r2|spearman_cell|reducible_removed)")
 _NAME = re.compile(r"[A-Za-z0-9_][\w.+-]{0,99}")
@@ -43,19 +44,22 @@ class Sweep:
         Of the page `results/sweep-{name}.html`; None where the config has no sweep.
     criterion
         What the best is the best by: `{split}.{head}.{metric}`.
+    embeddings
+        Whether the page shows how well embeddings tell cell types: it then waits for the step `embeddings` of each run.
     """
 
     runs: dict[Run, Settings]
     name: str | None
     criterion: str = CRITERION
+    embeddings: bool = False
 
 
 def read_sweep(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Sweep:
     """Read the config: one run for each combination of `sweep`, or the config alone.
 
     `sweep` is a grid (a mapping of keys to lists of values), or a list of grids. As a mapping it may also hold `name`,
-    `criterion`, and the grids under `runs`. A value that is no list stands for itself; where a key takes a list, as
-    `mask.ratios`, several values are a list of lists.
+    `criterion`, `embeddings`, and the grids under `runs`. A value that is no list stands for itself; where a key takes
+    a list, as `mask.ratios`, several values are a list of lists.
 
     Raises
     ------
@@ -76,14 +80,14 @@ def read_sweep(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Sweep:
             raise InputError(f"sweep: two different preparations are called {pair[0]}; name them by `dataset`")
         runs[pair] = one
     name = about.get("name", f"{base['dataset']}-{base['run']}") if grids else None
-    return Sweep(runs, name, about.get("criterion", CRITERION))
+    return Sweep(runs, name, about.get("criterion", CRITERION), about.get("embeddings") == "true")
 
 
 def _grids(sweep: Any) -> tuple[list[Mapping], dict[str, str]]:
     """The list of grids, and what is said about the sweep as a whole."""
     if isinstance(sweep, Mapping):
-        about = {key: str(sweep[key]) for key in ("name", "criterion") if key in sweep}
-        rest = {key: value for key, value in sweep.items() if key not in ("name", "criterion", "runs")}
+        about = {key: str(sweep[key]) for key in ABOUT if key in sweep}
+        rest = {key: value for key, value in sweep.items() if key not in (*ABOUT, "runs")}
         if "runs" in sweep and rest:
             raise InputError(f"sweep: {', '.join(map(str, rest))} stands beside `runs`; put it into a grid below it")
         grids = sweep.get("runs", [rest] if rest else [])
@@ -96,9 +100,12 @@ def _grids(sweep: Any) -> tuple[list[Mapping], dict[str, str]]:
     return grids, about
 
 
-def _check_about(about: Mapping[str, str]) -> None:
+def _check_about(about: dict[str, str]) -> None:
     if not _NAME.fullmatch(about.get("name", "sweep")):
         raise InputError(f"sweep.name: {about['name']!r} is not allowed; allowed: letters, digits and . _ + - alone")
+    about["embeddings"] = about.get("embeddings", "false").lower()
+    if about["embeddings"] not in ("true", "false"):
+        raise InputError(f"sweep.embeddings: {about['embeddings']!r} is not allowed; allowed: true or false")
     if not _CRITERIA.fullmatch(about.get("criterion", CRITERION)):
         raise InputError(
             f"sweep.criterion: {about['criterion']!r} is not allowed; allowed: valid or test, gep or gepc, "

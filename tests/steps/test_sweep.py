@@ -96,14 +96,14 @@ def scaling_runs():
 
 
 def test_scaling_curve(tmp_path):
-    page = page_of(tmp_path, build(tmp_path, scaling_runs()), "--sweep-criterion", "test.gep.mse")
+    page = page_of(tmp_path, build(tmp_path, scaling_runs()), "--sweep-criterion", "test.gep.mse", "--sweep-embeddings")
     found = re.search(
         r"GEP: each doubling of the training cells removes ([\d.]+) % .*?interval ([\d.-]+) to ([\d.]+)", page
     )
     value, low, high = map(float, found.groups())
     assert low < 100 * (1 - 2**-0.25) < high and value == pytest.approx(100 * (1 - 2**-0.25), abs=1)
     assert "Cell types by training cells" in page and rows_of(page)[0][-6] == "0.865"
-    assert "Cell types: each doubling of the training cells removes 18.8 % of the macro-F1 that is missing" in page
+    assert "Cell types: each doubling of the training cells removes 18.8 % of the distance from perfect" in page
     assert "twice the largest size, 16,000" in page and "the best was chosen on the samples" in page.lower()
 
 

@@ -215,7 +215,9 @@ def binning_settings(wildcards):
 
 SWEEP_PAGE = f"results/sweep-{SWEEP.name}.html"
 SWEEP_FILES = ["config.yaml", "args.json", "metrics.csv", "evaluation/by_sample.parquet"]
+SWEEP_FILES += ["evaluation/embeddings.parquet"] if SWEEP.embeddings else []
 SWEEP_SETTINGS = f"--sweep-name {SWEEP.name} --sweep-criterion {SWEEP.criterion}"
+SWEEP_SETTINGS += " --sweep-embeddings" if SWEEP.embeddings else ""
 SWEEP_RUNS = [f"results/{dataset}/{run}" for dataset, run in RUNS]
 
 

@@ -22,6 +22,12 @@ METRIC_NAMES = {
     "reducible_removed": "share of the reducible error removed",
 }
 REMOVED = "reducible_removed"
+TASKS = {
+    ("held_out", "logistic_macro_f1"): "macro-F1",
+    ("in_turn", "logistic_macro_f1"): "macro-F1",
+    ("clusters", "nmi"): "NMI of clusters and types",
+}
+"""Tasks and metrics of `embeddings` that say how well cell types are told, the first choice first, and their names."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +61,12 @@ class SweepRun:
     by_sample: pd.DataFrame = field(default_factory=pd.DataFrame)
     embeddings: pd.DataFrame = field(default_factory=pd.DataFrame)
 
-    def cell_types(self, task: str) -> float:
-        """Macro-F1 of cell types, by logistic regression on the `<cls>` embeddings; NaN where not measured."""
+    def cell_types(self, task: tuple[str, str]) -> float:
+        """How well the `<cls>` embeddings tell cell types, by task and metric of `embeddings`; NaN if not measured."""
         if self.embeddings.empty:
             return float("nan")
         rows = self.embeddings.set_index(["representation", "task", "metric"])["value"]
-        return float(rows.get(("model_cls", task, "logistic_macro_f1"), float("nan")))
+        return float(rows.get(("model_cls", *task), float("nan")))
 
 
 @dataclass(frozen=True)
@@ -137,9 +143,9 @@ class Sweep:
         return [split for split in ("test", "valid") if has and all(split in one for one in has)]
 
     @cached_property
-    def task(self) -> str | None:
-        """How well embeddings tell cell types is compared on this task of `embeddings`, which all runs have."""
-        has = (task for task in ("held_out", "in_turn") if all(run.cell_types(task) > 0 for run in self.finished))
+    def task(self) -> tuple[str, str] | None:
+        """The first of `TASKS` that all runs have: by it embeddings are compared."""
+        has = (task for task in TASKS if all(run.cell_types(task) > 0 for run in self.finished))
         return next(has, None) if self.finished else None
 
     @property

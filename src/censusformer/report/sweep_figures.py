@@ -107,7 +107,7 @@ def scaling(both: Sequence[Curve], name: str) -> Markup:
     low, high = (bound(np.concatenate([curve.points[:, 1] for curve in both])) for bound in (np.min, np.max))
     room = 0.6 * (high - low) or 1
     axes.set(xscale="log", xlabel=both[0].axis, ylim=(factor * (low - room), factor * (high + room)))
-    left = "missing macro-F1 (%)" if both[0].head == CELL_TYPES else "reducible error left (%)"
+    left = "missing of a perfect score (%)" if both[0].head == CELL_TYPES else "reducible error left (%)"
     axes.set_ylabel("mean squared error (bins²)" if both[0].squared else left)
     axes.set_xticks(both[0].x)
     axes.xaxis.set_major_formatter(_COUNT)

@@ -17,6 +17,7 @@ from censusformer.report.sweep import (
     METRIC_NAMES,
     REMOVED,
     SPLIT_NAMES,
+    TASKS,
     Setting,
     Sweep,
     headline,
@@ -108,7 +109,7 @@ def _table(sweep: Sweep) -> dict[str, Any]:
     columns = [Column("Setting", "name"), *(Column(key) for key in sweep.varied), Column("Seeds", "seeds"),
                Column(_title(split, head, metric), "n wide"), Column("less the reference", "n wide")]  # fmt: skip
     columns += [Column(_title(*key)) for key in measured if key != (split, head, metric)]
-    columns += [Column("Cell types F1")] if sweep.task else []
+    columns += [Column(f"Cell types, {TASKS[sweep.task]}")] if sweep.task else []
     columns += [Column(name) for name in ("Gap to training cells", "Training cells", "Parameters", "Steps", "Minutes")]
     ranked = sweep.ranked()
     rows = [

@@ -39,7 +39,7 @@ class Curve:
         The fit; None with fewer than three sizes.
     squared
         Whether y is the mean squared error (bins²) above the floor of ties; else the share of the reducible error that
-        is left, or of `cell_types` what macro-F1 lacks of 1.
+        is left, or of `cell_types` what the score lacks of 1.
     """
 
     axis: str
@@ -94,7 +94,7 @@ def _curve(names: tuple[str, str, str], sizes: np.ndarray, line: list[Setting], 
     return Curve(*names, x, y, np.array(points), law, squared)
 
 
-def _cell_types(names: tuple[str, str, str], sizes: np.ndarray, line: list[Setting], task: str) -> Curve:
+def _cell_types(names: tuple[str, str, str], sizes: np.ndarray, line: list[Setting], task: tuple[str, str]) -> Curve:
     order = np.argsort(sizes)
     parts = [[1 - run.cell_types(task) for run in line[i].runs] for i in order]
     x, y = sizes[order], np.array([np.mean(missed) for missed in parts])
@@ -121,7 +121,7 @@ def sentence(curve: Curve) -> str:
     interval = f"95 % interval {low} to {high}"
     now, then = (float(np.squeeze(curve.law.at(x))) for x in (last, 2 * last))
     below, above = (float(np.squeeze(edge)) for edge in curve.law.band(2 * last))
-    left = "macro-F1 that is missing" if curve.head == CELL_TYPES else "reducible error that is left"
+    left = "distance from perfect" if curve.head == CELL_TYPES else "reducible error that is left"
     what = "reducible error" if curve.squared else left
     return (
         f"{name}: each doubling of the {curve.axis} removes {value}\u00a0% of the {what} ({interval}); "

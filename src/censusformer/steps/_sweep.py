@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,14 @@ def read_sweep(args: argparse.Namespace) -> Sweep:
         A run is not finished, and `--unfinished` was not given; or none left even its settings.
     """
     here = args.out.resolve().parent
-    runs = tuple(_read_run(path, here, unfinished=args.unfinished) for path in args.runs)
+    wanted = {"unfinished": args.unfinished, "embeddings": args.sweep_embeddings}
+    runs = tuple(_read_run(path, here, **wanted) for path in args.runs)
     return Sweep(args.sweep_name, args.sweep_criterion, runs)
 
 
-def _read_run(folder: Path, here: Path, *, unfinished: bool) -> SweepRun:
-    state = state_of(folder, stale=unfinished)
+def _read_run(folder: Path, here: Path, *, unfinished: bool, embeddings: bool) -> SweepRun:
+    needed = (*NEEDED, EMBEDDINGS) if embeddings else NEEDED
+    state = state_of(folder, needed, stale=unfinished)
     if state and not unfinished:
         raise InputError(f"{folder}: {state}; run snakemake again, or give --unfinished")
     settings = _settings(folder)
@@ -53,7 +56,7 @@ def _read_run(folder: Path, here: Path, *, unfinished: bool) -> SweepRun:
         args=read_json(folder / "args.json"),
         metrics=read_metrics(folder / "metrics.csv"),
         by_sample=read_table(folder / BY_SAMPLE, COLUMNS).to_pandas(),
-        embeddings=read_table(scores, SCORES).to_pandas() if scores.is_file() else pd.DataFrame(),
+        embeddings=read_table(scores, SCORES).to_pandas() if embeddings else pd.DataFrame(),
     )
 
 
@@ -73,12 +76,12 @@ def _settings(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path} holds no settings: delete it and run snakemake again") from error
 
 
-def state_of(folder: Path, *, stale: bool) -> str:
+def state_of(folder: Path, needed: Sequence[str], *, stale: bool) -> str:
     """Why a run is not finished; empty where it is.
 
     With `stale`, results older than the run's settings are none: what was to replace them failed before.
     """
-    missing = [name for name in (*NEEDED, CONFIG) if not (folder / name).is_file()]
+    missing = [name for name in (*needed, CONFIG) if not (folder / name).is_file()]
     date = (folder / BY_SAMPLE).stat().st_mtime_ns if not missing else 0
     if not missing and not (stale and (folder / CONFIG).stat().st_mtime_ns > date):
         return ""

@@ -18,14 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--runs", type=Path, nargs="+", required=True, metavar="DIR", help="the folders of the runs")
     add("--sweep-name", default="sweep", help="what the sweep is called")
-    add(
-        "--sweep-criterion",
-        default="valid.gep.reducible_removed",
-        help="what the best is the best by: split.head.metric",
-    )
-    add(
-        "--unfinished", action="store_true", help="take what there is: say which runs failed, and why, if their logs do"
-    )
+    add("--sweep-criterion", default="valid.gep.reducible_removed", help="split.head.metric that the best is best by")
+    add("--sweep-embeddings", action="store_true", help="show how well embeddings tell cell types")
+    add("--unfinished", action="store_true", help="take what there is: say which runs failed, and why")
     add("--out", type=Path, required=True, help="the HTML file to write")
 
 
