@@ -4,12 +4,18 @@ PYTHON ?= python3
 CORES ?= all
 INSTALLED = .venv/installed
 
-.PHONY: demo test faults lint clean-venv
+.PHONY: demo test slurm-test faults lint clean-venv
 demo: $(INSTALLED)
 	.venv/bin/snakemake --cores $(CORES)
 
 test: $(INSTALLED)
-	.venv/bin/pytest -n 2 --dist loadgroup
+	.venv/bin/pytest -n 2 --dist loadgroup --ignore tests/slurm
+
+# The SLURM profile on a cluster in a box: as root, with Debian's packages, which are installed; else its tests are skipped.
+slurm-test: $(INSTALLED)
+	.venv/bin/pip install --quiet --constraint constraints.txt --editable '.[slurm]'
+	.venv/bin/python -m tests.slurm.box install
+	.venv/bin/pytest tests/slurm
 
 # The table of docs/reliability.md: 30 kills, full disks, damage, networks; 1,000 cases of each kind of bad input.
 faults: $(INSTALLED)

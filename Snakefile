@@ -9,6 +9,7 @@ configfile: "config.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/slurm.smk"
 include: "workflow/rules/census.smk"
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/model.smk"

@@ -62,7 +62,7 @@ def _parser(step: str | None) -> argparse.ArgumentParser:
 
 def _start_log(file: Path | None) -> None:
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
-    if file is not None:
+    if file is not None and _first_process():
         file.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(file, mode="w"))
     for handler in handlers:
@@ -71,6 +71,11 @@ def _start_log(file: Path | None) -> None:
         old.close()
     logger.handlers, logger.propagate = handlers, False
     logger.setLevel(logging.INFO)
+
+
+def _first_process() -> bool:
+    """Whether this is the process that writes the log, where srun or Lightning started several."""
+    return all(os.environ.get(name, "0") == "0" for name in ("SLURM_PROCID", "LOCAL_RANK"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

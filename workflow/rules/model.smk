@@ -41,7 +41,8 @@ rule pretrain:
         "../../envs/train.yaml"
     threads: 8
     resources:
-        mem_mb=grows(8000),
+        **TRAINING,
+        mem_mb=grows(8000 * DEVICES),
         runtime=grows(1440),
     params:
         settings=section("mask", "model", "train"),
@@ -50,7 +51,7 @@ rule pretrain:
     message:
         "Pretraining {wildcards.dataset}/{wildcards.run}"
     shell:
-        "exec censusformer pretrain --log {log} --shards {input.shards} --vocab {input.vocab}"
+        "exec ${{SRUN:+$SRUN {threads}}} censusformer pretrain --log {log} --shards {input.shards} --vocab {input.vocab}"
         " --out results/{wildcards.dataset}/{wildcards.run} --work results/{wildcards.dataset}/{wildcards.run}/work"
         " {params.settings} $EXECUTION"
 
@@ -79,6 +80,7 @@ rule evaluate:
     resources:
         mem_mb=grows(8000),
         runtime=grows(120),
+        gres="gpu:1",
     params:
         settings=section("evaluate"),
         code=code("evaluate"),

@@ -6,8 +6,9 @@ import logging
 import platform
 import resource
 import shutil
+import signal
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -21,8 +22,9 @@ from censusformer.files import atomic
 from censusformer.model import parameter_counts
 from censusformer.model.attention import choose_backend
 from censusformer.tokens.vocabulary import Vocabulary
-from censusformer.training import checkpoints
+from censusformer.training import checkpoints, requeue
 from censusformer.training.data import Data, read_data
+from censusformer.training.progress import Stopped
 from censusformer.training.recipes import recipe_of
 from censusformer.training.settings import ExecutionSettings, MaskSettings, Settings, TrainSettings
 from censusformer.training.threads import set_threads
@@ -116,7 +118,8 @@ def pretrain(
         fabric.barrier()
         trainer = Trainer(fabric, settings, data, folder)
         announce(trainer)
-        trainer.fit()
+        with _requeued(trainer):
+            trainer.fit()
         if trainer.fabric.is_global_zero:
             _write_json(folder / ARGS, describe(trainer))
             vocabulary.write(folder / VOCABULARY)
@@ -125,6 +128,24 @@ def pretrain(
             finish(folder, about)
             logger.info("wrote %s", out / BEST)
         trainer.fabric.barrier()
+
+
+@contextlib.contextmanager
+def _requeued(trainer: Trainer) -> Iterator[None]:
+    """Where SIGURG says that a SLURM job's time is nearly over, have the job queued again; unless it got no further."""
+    start, job = trainer.state.step, requeue.job()
+    try:
+        yield
+    except Stopped as stopped:
+        if job is None or stopped.code != 128 + signal.SIGURG:
+            raise
+        if trainer.state.step == start:
+            logger.info("the job's time is too short for a single step: give it more (resources, runtime)")
+            raise
+        first = trainer.fabric.is_global_zero
+        if trainer.fabric.broadcast(requeue.requeue(job) if first else False):
+            requeue.wait_for_the_end()
+        raise
 
 
 def announce(trainer: Trainer) -> None:

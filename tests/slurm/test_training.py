@@ -1,0 +1,82 @@
+"""Training on a cluster: several nodes, jobs that are cancelled, and jobs whose time is over."""
+
+import csv
+import json
+import subprocess
+
+import pytest
+
+from tests.faults.harness import Workplace, fingerprints, wait_for
+
+from .conftest import SMALL, record, running
+
+MODEL = "results/demo/{}/best_model.pt"
+
+
+def curve(workplace, run):
+    with (workplace.results / f"demo/{run}/metrics.csv").open() as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def test_two_nodes_take_the_steps_of_one(copied, local):
+    copied.settings = {**SMALL, "run": "two", "execution": {**SMALL["execution"], "nodes": 2}}
+    assert copied.start(MODEL.format("two")).wait() == 0, copied.output()[-6000:]
+    (job,) = copied.submitted()
+    found = record(job)
+    assert (found["NumNodes"], found["NumTasks"], found["TresPerNode"]) == ("2", "2", "gres:gpu:1")
+    one, two = curve(local, "base"), curve(copied, "two")
+    assert len(one) == len(two) > 10
+    for a, b in zip(one, two, strict=True):
+        assert float(a.pop("mse")) == pytest.approx(float(b.pop("mse")), rel=1e-5)
+        assert a == b
+    used = json.loads((copied.results / "demo/two/args.json").read_text())["used"]
+    assert used["devices"] == 2
+
+
+def of_run(results, run):
+    """The files of a run alone."""
+    return {name: digest for name, digest in fingerprints(results).items() if name.startswith(f"demo/{run}/")}
+
+
+def trained(local, tmp_path, settings):
+    """The files of an undisturbed training."""
+    local.copy(tmp_path / "undisturbed")
+    workplace = Workplace(tmp_path / "undisturbed", settings=settings)
+    code, shown = workplace.run(MODEL.format(settings["run"]))
+    assert code == 0, shown[-6000:]
+    return of_run(workplace.results, settings["run"])
+
+
+def log(workplace, run):
+    path = workplace.results / f"demo/{run}/logs/pretrain.log"
+    return path.read_text() if path.exists() else ""
+
+
+def test_a_cancelled_training_goes_on(copied, local, tmp_path):
+    settings = {**SMALL, "run": "cancelled", "train": {"epochs": 60}}
+    undisturbed = trained(local, tmp_path, settings)
+    copied.settings = settings
+    process = copied.start(MODEL.format("cancelled"))
+    wait_for(lambda: list((copied.results / "demo/cancelled/work").glob("*/last.ckpt")), 120)
+    (job,) = running(copied)
+    subprocess.run(["scancel", job], check=True)
+    assert process.wait() == 0, copied.output()[-6000:]
+    first, second = (record(job) for job in copied.submitted())
+    assert (first["JobState"], second["JobState"]) == ("CANCELLED", "COMPLETED")
+    assert (first["MinMemoryNode"], second["MinMemoryNode"]) == ("8000M", "16000M")
+    assert "going on from step" in log(copied, "cancelled")
+    assert of_run(copied.results, "cancelled") == undisturbed
+
+
+def test_a_training_longer_than_its_time_goes_on(cluster, copied, local, tmp_path):
+    """A job of three minutes gets its signal 30 to 60 seconds after its start: slurmctld looks every half minute."""
+    settings = {**SMALL, "run": "long", "train": {"epochs": 600}}
+    undisturbed = trained(local, tmp_path, settings)
+    copied.settings = settings
+    process = copied.start(MODEL.format("long"), "--set-resources", "pretrain:runtime=3")
+    cluster.wait_for(lambda: cluster.hurry() or process.poll() is not None, "the run ended", 400)
+    assert process.wait() == 0, copied.output()[-6000:]
+    (job,) = copied.submitted()
+    assert int(record(job)["Restarts"]) >= 1
+    assert "going on from step" in log(copied, "long")
+    assert of_run(copied.results, "long") == undisturbed
