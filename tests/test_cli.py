@@ -84,3 +84,13 @@ def test_help_imports_no_step():
     code = "import sys; from censusformer import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n" \
         "sys.exit(any(m.split('.')[0] in ('numpy', 'torch', 'pandas', 'scanpy') for m in sys.modules))"  # fmt: skip
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["SLURM_PROCID", "LOCAL_RANK"])
+def test_of_several_processes_the_first_writes_the_log(step, tmp_path, monkeypatch, name):
+    step(lambda args: cli.logger.info("here"))
+    for number in ("1", "0"):
+        monkeypatch.setenv(name, number)
+        assert cli.main(["count", "--log", str(tmp_path / f"{number}.log")]) == 0
+    assert not (tmp_path / "1.log").exists()
+    assert "here" in (tmp_path / "0.log").read_text()
