@@ -4,8 +4,8 @@
     python -m tests.slurm.box start
     python -m tests.slurm.box stop
 
-Each node has one CPU and two GPUs of type `fake` that exist in its books alone. Jobs read the configuration in
-/etc/slurm, so that is where it is written; a machine with a cluster of its own is left alone.
+Each node has one CPU, and in its books alone 64 GB of memory and two GPUs of type `fake`. Jobs read the configuration
+in /etc/slurm, so that is where it is written; a machine with a cluster of its own is left alone.
 """
 
 import contextlib
@@ -54,11 +54,12 @@ SlurmdPidFile={state}/%n.pid
 SlurmdLogFile={state}/%n.log
 SlurmdSpoolDir={state}/%n
 StateSaveLocation={state}/slurmctld
+SlurmdParameters=config_overrides
 SlurmdTimeout=10
 KillWait=5
 MinJobAge=300
 GresTypes=gpu
-NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port=[17901-17902] CPUs=1 RealMemory={memory} Gres=gpu:fake:2
+NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port=[17901-17902] CPUs=1 RealMemory=64000 Gres=gpu:fake:2
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 PartitionName=gpu Nodes=ALL MaxTime=INFINITE State=UP
 """
@@ -177,8 +178,7 @@ def _write_configuration() -> None:
         (STATE / f"gpu{number}").touch()
     (STATE / "munge.key").write_bytes(os.urandom(1024))
     (STATE / "munge.key").chmod(0o400)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20 * 9 // 10
-    values = {"host": socket.gethostname().split(".")[0], "state": STATE, "memory": memory, "nodes": "node[1-2]"}
+    values = {"host": socket.gethostname().split(".")[0], "state": STATE, "nodes": "node[1-2]"}
     ETC.mkdir(exist_ok=True)
     (ETC / "slurm.conf").write_text(MARK + CONF.format(**values))
     (ETC / "gres.conf").write_text(MARK + GRES.format(**values))

@@ -115,6 +115,7 @@ rule embeddings:
     resources:
         mem_mb=grows(8000),
         runtime=grows(240),
+        gres="gpu:1",
     params:
         settings=section("embeddings"),
         code=code("embeddings"),

@@ -6,11 +6,11 @@ SEVERAL = DEVICES * NODES > 1
 # In a job of SLURM, srun starts the processes of several devices; elsewhere `pretrain` does so itself. GPUS is there for
 # the profile, where a site names its type of GPU: `gres: gpu:a100:$GPUS`.
 IN_JOB = workflow.remote_exec and "SLURM_JOB_ID" in os.environ
-os.environ["GPUS"] = str(DEVICES)
-os.environ["SRUN"] = (
-    f"srun --nodes {NODES} --ntasks {NODES * DEVICES} --ntasks-per-node {DEVICES} --cpus-per-task"
+os.environ.update(
+    GPUS=str(DEVICES),
+    SRUN=f"srun --nodes {NODES} --ntasks {NODES * DEVICES} --ntasks-per-node {DEVICES} --cpus-per-task"
     if SEVERAL and IN_JOB
-    else ""
+    else "",
 )
 
 # Beside memory and time, a job of training asks for a GPU for each process, and for a signal two minutes before its time
