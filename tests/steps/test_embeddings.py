@@ -12,12 +12,23 @@ from censusformer.cli import main
 from censusformer.tokens.shards import read_split
 
 TABLES = ("embeddings", "umap", "genes", "markers", "frequency")
-MODEL = {"n_layers": 2, "d_model": 32, "n_heads": 4, "d_ff": 64, "dropout": 0.0}
+MODEL = {"n_layers": 1, "d_model": 32, "n_heads": 4, "d_ff": 64, "dropout": 0.0}
 
 
 def pretrain(folder, epochs):
     options = [word for key, value in MODEL.items() for word in (f"--model-{key.replace('_', '-')}", str(value))]
-    options += ["--train-epochs", str(epochs), "--train-lr", "5e-3", "--execution-num-workers", "0"]
+    options += [
+        "--train-epochs",
+        str(epochs),
+        "--train-lr",
+        "3e-3",
+        "--train-batch-size",
+        "4",
+        "--mask-ratios",
+        "0.25",
+        "--execution-num-workers",
+        "0",
+    ]
     files = ["--shards", str(folder / "shards.json"), "--vocab", str(folder / "vocab.json")]
     assert main(["pretrain", *files, "--out", str(folder / "run"), *options]) == 0
 
@@ -45,7 +56,7 @@ def value(frame, representation, task, metric):
 def trained(tmp_path_factory):
     """A model trained on planted types, measured."""
     folder = write_planted(tmp_path_factory.mktemp("planted"), unlabelled=4)
-    pretrain(folder, 12)
+    pretrain(folder, 20)
     embeddings(folder, folder / "out")
     return folder
 
@@ -53,7 +64,7 @@ def trained(tmp_path_factory):
 def test_trained_stands_above_untrained_and_above_trained_on_shuffled_genes(trained, tmp_path):
     """The order that the page must show, on persons never seen, for types and for markers."""
     folder = write_planted(tmp_path / "shuffled", shuffled=True, unlabelled=4)
-    pretrain(folder, 4)
+    pretrain(folder, 3)
     embeddings(trained, tmp_path / "out", model=folder / "run/best_model.pt")
     (good, _), (shuffled, _) = read(trained / "out"), read(tmp_path / "out")
     for metric in ("knn_macro_f1", "logistic_macro_f1"):
@@ -61,7 +72,7 @@ def test_trained_stands_above_untrained_and_above_trained_on_shuffled_genes(trai
             value(good["embeddings"], f"{name}_cls", "held_out", metric) for name in ("model", "untrained")
         )
         on_noise = value(shuffled["embeddings"], "model_cls", "held_out", metric)
-        assert model > untrained + 0.05 and model > on_noise + 0.05, (metric, model, untrained, on_noise)
+        assert model > untrained + 0.2 and model > on_noise + 0.2, (metric, model, untrained, on_noise)
     model, untrained, on_noise = (
         frame["markers"].query("representation == @name and metric == 'nearest_marker'").iloc[0]
         for frame, name in ((good, "model"), (good, "untrained"), (shuffled, "model"))
@@ -130,7 +141,7 @@ def test_same_bytes_twice_and_pictures(trained, tmp_path):
     [
         ({"n_test": 0}, {"held_out": "no held-out samples"}),
         ({"n_types": 1}, {"held_out": "fewer than two cell types", "in_turn": "fewer than two cell types"}),
-        ({"unlabelled": 40}, {"held_out": "types", "in_turn": "types", "integration": "fewer than ten"}),
+        ({"unlabelled": 60}, {"held_out": "types", "in_turn": "types", "integration": "fewer than ten"}),
     ],
     ids=["no test samples", "one type", "no labels"],
 )
