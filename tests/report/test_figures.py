@@ -31,13 +31,13 @@ def wide() -> pd.DataFrame:
 
 
 def test_a_figure_shows_its_values_as_text():
-    svg = figures.verdict(wide(), "test")
+    svg = figures.verdict(wide(), "test", {("gep", "ridge"): (2.0, 9.0)})
     texts = re.findall(r">([^<>\n]+)</text>", svg)
     assert {"201.0", "141.0", "131.5", "Model GEP", "Ridge regression", "floor of ties 31.0"} <= set(texts)
 
 
 def test_a_figure_follows_the_page_in_colours_font_and_names():
-    svg = figures.verdict(wide(), "test")
+    svg = figures.verdict(wide(), "test", {("gep", "ridge"): (2.0, 9.0)})
     assert "var(--gep)" in svg
     assert not re.search("|".join(COLOURS.values()), svg, re.IGNORECASE)
     assert "#000000" not in svg

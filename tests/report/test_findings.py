@@ -4,7 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from censusformer.report.findings import certainty, count, duels, duration, head_sentences, headline, listed, percent
+from censusformer.report.findings import (
+    certainty,
+    count,
+    duels,
+    duration,
+    head_sentences,
+    headline,
+    learned,
+    listed,
+    percent,
+)
 
 
 def plain(texts) -> list[str]:
@@ -67,6 +77,32 @@ def test_the_distance_and_the_reducible_error():
     assert (duel.gain, duel.removed) == (pytest.approx(0.1), pytest.approx(0.2))
     (said,) = plain(head_sentences([duel]))
     assert said == "GEP: the error is 90.0, 10.0 % below ridge regression (100.0), the best baseline."
+
+
+@pytest.mark.parametrize(
+    ("gep", "low", "said"),
+    [
+        (100.0, 3.0, "It learned what genes say of each other: it passes every baseline"),
+        (145.0, 3.0, "It learned what genes say of each other, but does not surely pass ridge regression."),
+        (158.0, 3.0, "It learned what genes say of each other, but does not surely pass ridge regression."),
+        (158.0, -1.0, "It learned nothing of use"),
+        (300.0, -3.0, "It learned nothing of use"),
+    ],
+)
+def test_what_was_learned_is_said_at_a_glance(gep, low, said):
+    baselines = {"constant": 204.0, "gene_mean": 160.0, "ridge": 144.0}
+    table = errors({"gep": gep}, baselines)
+    found = duels(table, {("gep", name): (low if gep < value else -9, 9 if low > 0 else 1) for name, value in
+                          baselines.items()})  # fmt: skip
+    assert learned(found).startswith(said)
+    assert learned(duels(table, {})).endswith("That rests on too few samples for intervals.")
+
+
+def test_heads_that_learned_different_things_are_told_apart():
+    table = errors({"gep": 100.0, "gepc": 300.0}, {"constant": 204.0, "gene_mean": 160.0})
+    found = duels(table, dict.fromkeys([("gep", "constant"), ("gep", "gene_mean")], (3.0, 9.0)))
+    assert learned(found).startswith("GEP: it learned what genes say of each other")
+    assert "GEPC: it learned nothing of use" in learned(found)
 
 
 def test_a_difference_is_certain_where_its_interval_leaves_0_out():

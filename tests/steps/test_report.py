@@ -80,7 +80,8 @@ def failure(argv: list[str], capsys) -> str:
 def test_the_first_screen_says_what_was_trained_on_what(page):
     said = page.by_id["trained"]
     assert "2 layers of width 32 and 231,000 parameters" in said
-    assert "6 epochs on 398 cells of 5 samples from 3 data sets, with a vocabulary of 300 genes" in said
+    assert "6 epochs on 398 cells of 5 samples from 3 data sets of the demo census, with a vocabulary" in said
+    assert "of 300 genes" in said
     assert "tested on 103 cells of 1 sample from 1 data set" in said
 
 

@@ -4,6 +4,8 @@ Colours mean one thing throughout: the heads have theirs, the splits theirs, bas
 is the palest grey.
 """
 
+from collections.abc import Mapping
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -21,23 +23,28 @@ _MOST_NAMED = 40
 
 
 @mpl.rc_context(STYLE)
-def verdict(table: pd.DataFrame, split: str) -> Markup:
+def verdict(table: pd.DataFrame, split: str, intervals: Mapping[tuple[str, str], tuple[float, float]]) -> Markup:
     """Bars of the pooled error of every predictor, the heads in colour, the floor of the ties as a band.
 
     Parameters
     ----------
     table
         From `tables.wide`; the last column is the one over all ratios.
+    intervals
+        By head and baseline, of the baseline's error less the model's: thin lines that begin at the GEP's error.
     """
     values = table.iloc[:, -1]
     bars = values[[predictor != "tie_floor" for predictor, _ in values.index]]
     floor = values.get(("tie_floor", ""), np.nan)
     figure, axes = new_axes(0.8 + 0.36 * len(bars))
+    model = bars.get(("model", "gep"), np.nan)
     for row, ((predictor, head), value) in enumerate(bars.items()):
         strong = predictor == "model"
         axes.barh(row, value, 0.72, color=COLOURS[head] if strong else COLOURS["baseline"])
-        axes.annotate(f"{value:.1f}", (value, row), (4, 0), textcoords="offset points", va="center",
-                      weight="bold" if strong else "normal")  # fmt: skip
+        low, high = intervals.get(("gep", predictor), (np.nan, np.nan))
+        axes.plot([model + low, model + high], [row, row], color=COLOURS["ink"], lw=1.3, marker="|", ms=5)
+        axes.annotate(f"{value:.1f}", (np.fmax(value, model + high), row), (4, 0), textcoords="offset points",
+                      va="center", weight="bold" if strong else "normal")  # fmt: skip
     if np.isfinite(floor):
         axes.axvspan(0, floor, color=COLOURS["floor"], lw=0)
         axes.text(0, -0.55, f"floor of ties {floor:.1f}", va="bottom", color=COLOURS["muted"], size=8.5)

@@ -127,6 +127,36 @@ def _outcome(found: list[Duel]) -> str:
     return f"{listed(names)} {verb} the model"
 
 
+def learned(found: Sequence[Duel]) -> str:
+    """Say at a glance what was learned, by the baselines that the model surely passes with one head or the other.
+
+    The mean of each gene is known without any cell's other genes, and ridge regression reads these linearly. Without
+    intervals the errors alone decide, and the sentence says so.
+    """
+    known = any(math.isfinite(duel.low) for duel in found)
+    passed = {
+        head: {duel.baseline for duel in found if duel.head == head and duel.wins and (duel.certain or not known)}
+        for head in dict.fromkeys(duel.head for duel in found)
+    }
+    said: dict[str, list[str]] = {}
+    for head, names in passed.items():
+        said.setdefault(_level(names, {duel.baseline for duel in found if duel.head == head}), []).append(head)
+    one = len(said) == 1
+    parts = [what if one else f"{HEAD_NAMES[heads[0]]}: {what[0].lower()}{what[1:]}" for what, heads in said.items()]
+    return " ".join(parts) + ("" if known else " That rests on too few samples for intervals.")
+
+
+def _level(passed: set[str], measured: set[str]) -> str:
+    if not passed or passed == {"constant"}:
+        return "It learned nothing of use: the mean of each gene, which needs no model, is as good or better."
+    if passed == measured:
+        return "It learned what genes say of each other: it passes every baseline, the linear one included."
+    if "gene_mean" not in passed:
+        return "It learned little: it does not surely pass the mean of each gene, which needs no model."
+    better = listed([NAMES[name] for name in BASELINES if name in measured - passed])
+    return f"It learned what genes say of each other, but does not surely pass {better}."
+
+
 def head_sentences(found: Sequence[Duel]) -> list[str]:
     """For each head its error and its distance from the best baseline and from the gene mean."""
     heads = dict.fromkeys(duel.head for duel in found)

@@ -30,8 +30,8 @@ def trained(run: Run) -> str:
     epochs = int(run.metrics["epoch"].max())
     text = (
         f"{model} was pretrained for {count(epochs, 'epoch')} on {count(run.tokens['train'].n_cells, 'cell')} of "
-        f"{count(len(train), 'sample')} from {count(train['dataset_id'].nunique(), 'data set')}, with a vocabulary of "
-        f"{count(run.n_genes, 'gene')}."
+        f"{count(len(train), 'sample')} from {count(train['dataset_id'].nunique(), 'data set')} of {_census(run)}, "
+        f"with a vocabulary of {count(run.n_genes, 'gene')}."
     )
     if not len(test):
         return text
@@ -41,6 +41,17 @@ def trained(run: Run) -> str:
         f"{text} It was then tested on {count(run.tokens['test'].n_cells, 'cell')} of {count(len(test), 'sample')} "
         f"from {count(test['dataset_id'].nunique(), 'data set')}{unseen}, held out by person."
     )
+
+
+def _census(run: Run) -> str:
+    """Where the cells come from: a release of the Census, the demo, one's own files, or another census."""
+    census, settings = run.provenance.get("census", {}), run.setting("census.h5ad")
+    if census.get("version"):
+        return f"the CELLxGENE Census of {census['version']}"
+    if run.setting("census.uri") == "census.uri: demo" or str(census.get("uri", "")).endswith("census/demo"):
+        return "the demo census"
+    own = settings not in ("census.h5ad", "census.h5ad: null") or "census/h5ad/" in str(census.get("uri", ""))
+    return "your own files" if own else "another census"
 
 
 def duel_table(found: list[Duel]) -> Table:

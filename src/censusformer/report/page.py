@@ -8,7 +8,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from censusformer.report import embedded_page, figures, leakage, measured, reference, sections, tables
-from censusformer.report.findings import HEAD_NAMES, certainty, duels, head_sentences, headline, listed, percent
+from censusformer.report.findings import (
+    HEAD_NAMES,
+    certainty,
+    duels,
+    head_sentences,
+    headline,
+    learned,
+    listed,
+    percent,
+)
 from censusformer.report.run import Run
 from censusformer.report.tables import BASELINES, HEADS
 
@@ -42,6 +51,7 @@ def _first_screen(run: Run) -> dict:
     return {
         "title": run.title,
         "headline": headline(found, split),
+        "learned": learned(found),
         "trained": measured.trained(run),
         "note": run.provenance.get("census_summary", {}).get("note", ""),
         "held_out": split == "test",
@@ -50,9 +60,21 @@ def _first_screen(run: Run) -> dict:
         "duels": measured.duel_table(found),
         "certainty": certainty(found),
         "ratios": f"{listed(ratios)} % of a cell's genes hidden",
-        "verdict_caption": f"Error of every predictor on {figures.SPLIT_NAMES[split]} cells over all mask ratios; "
-        "shorter is better. The pale band is the floor of random ties, which no predictor can pass.",
+        "verdict_caption": _verdict_caption(run, split),
     }
+
+
+def _verdict_caption(run: Run, split: str) -> str:
+    text = (
+        f"Error of every predictor on {figures.SPLIT_NAMES[split]} cells over all mask ratios; shorter is better. The "
+        "pale band is the floor of random ties, which no predictor can pass."
+    )
+    if not run.intervals(split):
+        return text
+    return (
+        f"{text} Thin lines: the 95 % interval, over samples, of how far each baseline stands from the model's GEP, "
+        "seen from the end of the GEP's bar."
+    )
 
 
 def _model(run: Run) -> dict:
@@ -96,7 +118,7 @@ def _model_figures(run: Run) -> dict:
     metrics = measured.curves(run.metrics)
     lines = _lines(tables.errors(run.reconstruction, "valid"))
     return {
-        "verdict": figures.verdict(wide[run.test_split], run.test_split),
+        "verdict": figures.verdict(wide[run.test_split], run.test_split, run.intervals(run.test_split)),
         "ratios": [
             (figures.by_ratio(table, split), "Error by the share of genes hidden; numbers stand for the largest share.")
             for split, table in wide.items()
