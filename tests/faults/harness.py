@@ -27,7 +27,7 @@ SETTINGS = {
     "train": {"epochs": 2, "max_steps": 16},
     "mask": {"ratios": [0.5]},
     "evaluate": {"ratios": [0.5], "max_cells": 400},
-    "embeddings": {"cells": 100, "umap_cells": 0},
+    "embeddings": {"cells": 0},
     "execution": {"checkpoint_minutes": 0.002, "num_workers": 0, "log_every": 4},
 }
 #: Clocks are no results. TileDB names fragments by the clock; what was written shows in the chunks read from it.

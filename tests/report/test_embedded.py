@@ -95,6 +95,10 @@ def test_the_page_without_labels_and_pictures(tmp_path):
     assert "Cells in the plane" not in section
 
 
-def test_without_the_step_the_page_says_so(tmp_path):
-    assert main(write_inputs(tmp_path)) == 0
+@pytest.mark.parametrize("told", [None, '{"measured": false}'])
+def test_without_the_step_the_page_says_so(tmp_path, told):
+    options = write_inputs(tmp_path)
+    if told:
+        (tmp_path / "evaluation/embeddings.json").write_text(told)
+    assert main(options) == 0
     assert "the step <code>embeddings</code> did not run" in (tmp_path / "report.html").read_text()

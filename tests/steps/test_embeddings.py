@@ -187,9 +187,15 @@ def test_refusals(trained, tmp_path, capsys):
         (tmp_path / name).symlink_to(trained / name)
     embeddings(tmp_path, tmp_path / "out", code=2)
     assert "are in none of them" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        embeddings(trained, tmp_path / "out", "--embeddings-cells", "99")
-    assert "99 is below 100" in capsys.readouterr().err
+    embeddings(trained, tmp_path / "out", "--embeddings-cells", "99", code=2)
+    assert "embeddings.cells is 99: at least 100, or 0" in capsys.readouterr().err
+
+
+def test_nothing_is_measured_where_nothing_is_asked(trained, tmp_path):
+    embeddings(trained, tmp_path, "--embeddings-cells", "0")
+    tables, told = read(tmp_path)
+    assert told == {"measured": False}
+    assert not any(len(table) for table in tables.values())
 
 
 def test_scvi_is_an_extra(trained, tmp_path, capsys, monkeypatch):

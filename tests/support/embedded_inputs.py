@@ -74,7 +74,7 @@ def told(**missing):
     tasks |= {"integration": {"n": 90, "n_classes": 3, "n_persons": 6, "batch": "dataset"}}
     tasks |= {name: {"why_not": reason} for name, reason in missing.items()}
     cells = {"train": 300, "test": 100, "train_labelled": 250, "test_labelled": 90}
-    return {"cells": cells, "tasks": tasks, "genes_scored_on": "test"}
+    return {"measured": True, "cells": cells, "tasks": tasks, "genes_scored_on": "test"}
 
 
 def write_embedded(folder, *, label="T cell", pictures=True, **missing):

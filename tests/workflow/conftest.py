@@ -62,6 +62,7 @@ SMALL = {
     "census": {"max_cells": 1800, "test_cells": 300},
     "chunk": {"cells": 800},
     "train": {"epochs": 2},
+    "embeddings": {"cells": 0},
 }
 
 

@@ -71,6 +71,17 @@ def test_model_learns_more_than_a_constant(run):
         assert mse["gene_mean", head] < mse["constant", head]
 
 
+def test_embeddings_of_real_types(run):
+    """A small model that saw no label keeps the types of held-out persons together better than it began."""
+    table = pq.read_table(run.path("blood-h5ad/base/evaluation/embeddings.parquet")).to_pandas()
+    f1 = table[table["metric"] == "knn_macro_f1"].set_index(["task", "representation"])["value"]
+    for task in ("held_out", "in_turn"):
+        assert f1[task, "model_cls"] > f1[task, "untrained_cls"]
+    told = table[table["metric"] == "linear_accuracy"].set_index(["task", "representation"])["value"]
+    assert told["tells_dataset", "gene_set"] > 0.9  # a list of genes of one's own betrays the sample
+    assert {"clusters", "mixing"} <= set(table["task"])
+
+
 def test_page_names_the_data(run):
     page = run.path("blood-h5ad/base/report.html").read_text()
     assert "savercat_3donors" in page and "kang_ctrl_stim" in page

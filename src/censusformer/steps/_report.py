@@ -61,11 +61,12 @@ def read_run(args: argparse.Namespace, settings: str) -> Run:
 
 
 def read_embedded(folder: Path) -> Embedded | None:
-    """Read what `embeddings` wrote, all of it; None where it did not run."""
-    if not (folder / "embeddings.json").is_file():
+    """Read what `embeddings` wrote, all of it; None where it did not run, or was told to measure nothing."""
+    told = folder / "embeddings.json"
+    if not told.is_file() or not read_json(told)["measured"]:
         return None
     tables = {name: frame([folder / f"{name}.parquet"], columns) for name, columns in EMBEDDED.items()}
-    return Embedded(**tables, told=read_json(folder / "embeddings.json"))
+    return Embedded(**tables, told=read_json(told))
 
 
 def title_of(settings: str, out: Path) -> str:

@@ -28,6 +28,8 @@ from censusformer.tokens.shards import read_manifest, read_split
 from censusformer.tokens.vocabulary import Vocabulary
 
 logger = logging.getLogger("censusformer")
+TABLES = ("embeddings", "umap", "genes", "markers", "frequency")
+MIN_CELLS = 100  # training cells that say anything
 PICTURED, MIN_PICTURED = ("model_cls", "pca"), 20  # representations that are drawn, cells that a picture needs
 _SHOWN = word("censusformer embeddings: cells that are drawn")
 
@@ -41,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--samples", type=Path, required=True, metavar="PARQUET", help="the samples: persons and donors")
     add("--chunk", type=Path, nargs="+", required=True, metavar="H5AD", help="raw counts of all chunks")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the tables")
-    add("--embeddings-cells", type=whole_number(100), default=10000, help="training cells, and test cells, at most")
+    add("--embeddings-cells", type=whole_number(0), default=10000, help="training, and test cells, at most; 0: none")
     add("--embeddings-umap-cells", type=whole_number(0), default=5000, help="cells of the pictures; 0: none")
     add("--embeddings-scvi", choices=("true", "false"), default="false", help="scVI as a baseline, too")
     group = parser.add_argument_group("execution: how it runs, never what comes out")
@@ -53,6 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Represent cells and genes, score them, write the tables."""
+    if not args.embeddings_cells:
+        _write_tables(args.out, dict.fromkeys(TABLES, pd.DataFrame()), {"measured": False})
+        return
+    if args.embeddings_cells < MIN_CELLS:
+        raise InputError(f"embeddings.cells is {args.embeddings_cells}: at least {MIN_CELLS}, or 0 to measure nothing")
+    _measure(args)
+
+
+def _measure(args: argparse.Namespace) -> None:
     from censusformer.training import load_model, set_threads
 
     vocabulary = Vocabulary.read(args.vocab)
@@ -68,7 +79,12 @@ def run(args: argparse.Namespace) -> None:
     frame, told = score_all(found, _known(chosen))
     held_out = chosen.cells.take(np.flatnonzero(chosen.test)) if chosen.test.any() else valid
     genes = measure_genes(model, fresh, train, held_out, vocabulary)
-    told = {"cells": _counts(chosen), "tasks": told, "genes_scored_on": "test" if chosen.test.any() else "valid"}
+    told = {
+        "measured": True,
+        "cells": _counts(chosen),
+        "tasks": told,
+        "genes_scored_on": "test" if chosen.test.any() else "valid",
+    }
     _write(args.out, frame, _pictures(found, chosen, args.embeddings_umap_cells), genes, told)
 
 
@@ -126,12 +142,15 @@ def _pictures(found: dict[str, np.ndarray], chosen: Chosen, most: int) -> pd.Dat
 
 
 def _write(out: Path, frame: pd.DataFrame, pictures: pd.DataFrame, genes: Genes, told: dict[str, Any]) -> None:
-    tables = {"embeddings": frame, "umap": pictures, "genes": genes.genes, "markers": genes.markers,
-              "frequency": genes.frequency}  # fmt: skip
+    tables = frame, pictures, genes.genes, genes.markers, genes.frequency
+    _write_tables(out, dict(zip(TABLES, tables, strict=True)), told)
+    shown = frame[frame["metric"].isin(("knn_macro_f1", "linear_accuracy"))]
+    for row in shown.itertuples():
+        logger.info("%s %s %s: %.3f", row.task, row.representation, row.metric, row.value)
+
+
+def _write_tables(out: Path, tables: dict[str, pd.DataFrame], told: dict[str, Any]) -> None:
     for name, table in tables.items():
         write_table(out / f"{name}.parquet", pa.Table.from_pandas(table, preserve_index=False))
     with atomic(out / "embeddings.json") as temporary:
         temporary.write_text(json.dumps(told, indent=1) + "\n")
-    shown = frame[frame["metric"].isin(("knn_macro_f1", "linear_accuracy"))]
-    for row in shown.itertuples():
-        logger.info("%s %s %s: %.3f", row.task, row.representation, row.metric, row.value)
