@@ -131,10 +131,11 @@ def test_killed_again_and_again_at_random_moments_it_ends_as_if_nothing_had_been
 
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(folder, tmp_path):
-    """The last batch has one cell, so that one of the two processes has none of it."""
+    """The last batch has one cell, so that one of the two processes has none of it; the others go in several parts."""
     more = ["--train-epochs", 3, "--train-batch-size", 149, "--model-dropout", 0, "--execution-log-every", 1]
     assert main(command(folder, tmp_path / "one", *more)) == 0
-    assert start(folder, tmp_path / "two", *more, "--execution-devices", 2).wait(300) == 0
+    more += ["--execution-devices", 2, "--execution-max-tokens", 700]
+    assert start(folder, tmp_path / "two", *more).wait(300) == 0
     one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
     assert len(one) == len(two) > 30
     for a, b in zip(one, two, strict=True):
@@ -198,6 +199,7 @@ def test_a_run_that_ended_before_it_was_published_is_published(folder, tmp_path,
         (["--execution-attention", "flash"], "execution.attention"),
         (["--execution-attention", "varlen"], "execution.attention"),
         (["--execution-log-every", 0], "execution.log_every"),
+        (["--execution-max-tokens", 0], "execution.max_tokens"),
     ],
 )
 def test_bad_settings_name_the_key(folder, tmp_path, capfd, words, key):

@@ -118,6 +118,28 @@ def test_batches_by_tokens_keep_to_the_budget(budget):
     np.testing.assert_array_equal(targets, cells.values)
 
 
+@settings(max_examples=20, deadline=None)
+@given(budget=st.integers(1, 300))
+def test_parts_of_a_batch_make_it_up(budget):
+    whole = next(batches_of(expressed(9)).epoch(0))
+    parts = whole.parts(budget)
+    offset = cell = 0
+    for part in parts:
+        genes, values, cu_seqlens, longest = part.packed
+        assert len(genes) <= budget or len(cu_seqlens) == 2
+        assert longest == cu_seqlens.diff().max()
+        assert (part.n_masked, part.n_cells) == (whole.n_masked, whole.n_cells)
+        asked = slice(*np.searchsorted(whole.positions.numpy(), [offset, offset + len(genes)]))
+        assert (part.positions + offset).tolist() == whole.positions[asked].tolist()
+        assert (part.cells + cell).tolist() == whole.cells[asked].tolist()
+        assert part.targets.tolist() == whole.targets[asked].tolist()
+        assert values.tolist() == whole.packed.values[offset : offset + len(genes)].tolist()
+        offset, cell = offset + len(genes), cell + len(cu_seqlens) - 1
+    assert (offset, cell) == (len(whole.packed.genes), 7)
+    assert sum(len(part.targets) for part in parts) == whole.n_masked
+    assert whole.parts(None) == [whole]
+
+
 def test_fixed_cells_stay_when_others_come_and_go():
     cells = expressed(40)
     chosen = set(cells.cell[fixed_cells(cells.cell, 10)].tolist())

@@ -13,6 +13,7 @@ from small_shards import expressed
 from censusformer.errors import InputError
 from censusformer.tokens.masking import evaluation_mask
 from censusformer.training import load_model, predict_masked, vocabulary_of
+from censusformer.training.batches import Batch
 from censusformer.training.session import start_fabric
 from censusformer.training.trainer import BEST, BOARD, LAST, METRICS, Trainer
 from censusformer.training.window import fixed_cells
@@ -73,6 +74,22 @@ def test_execution_changes_no_curve(settings, data, tmp_path):
     train(settings(), data, tmp_path / "a")
     train(settings(execution={"num_workers": 0, "log_every": 3, "checkpoint_minutes": 0}), data, tmp_path / "b")
     assert curve(tmp_path / "a") == curve(tmp_path / "b")
+
+
+def test_a_step_in_parts_is_the_same_step(settings, data, tmp_path, monkeypatch):
+    """Whatever the parts, losses are means over the masked positions of the whole batch."""
+    seen, parts = set(), Batch.parts
+    monkeypatch.setattr(Batch, "parts", lambda *args: seen.add(len(parts(*args))) or parts(*args))
+    how = {"model": {"dropout": 0.0}, "recipe": "reference"}  # whose eps hides gradients that are zero but for rounding
+    whole = train(settings(**how), data, tmp_path / "whole")
+    assert seen == {1}
+    cut = train(settings(**how, execution={"max_tokens": 120}), data, tmp_path / "cut")
+    assert max(seen) > 3
+    for one, two in zip(curve(tmp_path / "whole"), curve(tmp_path / "cut"), strict=True):
+        assert float(one.pop("mse")) == pytest.approx(float(two.pop("mse")), rel=1e-5)
+        assert one == two
+    for name, one in weights(whole).items():
+        torch.testing.assert_close(weights(cut)[name], one, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGINT", "SIGURG"])

@@ -106,6 +106,7 @@ EXECUTION = {
     "attention": "padded",
     "log_every": 7,
     "checkpoint_minutes": 1,
+    "max_tokens": 5000,
     "memory": 9,
 }
 

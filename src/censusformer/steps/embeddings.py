@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--embeddings-scvi", choices=("true", "false"), default="false", help="scVI as a baseline, too")
     group = parser.add_argument_group("execution: how it runs, never what comes out")
     unused = "devices", "nodes", "num-workers", "precision", "compile", "attention", "memory", "log-every"
-    for name in (*unused, "checkpoint-minutes"):
+    for name in (*unused, "max-tokens", "checkpoint-minutes"):
         group.add_argument(f"--execution-{name}", help="taken for uniformity; this step runs on one device in 32 bits")
     group.add_argument("--threads", type=int, help="CPU threads of PyTorch (default: PyTorch's own choice)")
 

@@ -50,8 +50,8 @@ def _add_execution(group: Any) -> None:
     group.add_argument(
         "--execution-precision", choices=["auto", "32", "tf32", "bf16", "16"], default="auto", help="of the model"
     )
-    unused = "devices", "nodes", "num-workers", "compile", "attention", "memory", "log-every", "checkpoint-minutes"
-    for name in unused:
+    unused = "devices", "nodes", "num-workers", "compile", "attention", "memory", "max-tokens", "log-every"
+    for name in (*unused, "checkpoint-minutes"):
         group.add_argument(f"--execution-{name}", help="taken for uniformity; this step runs on one device")
     group.add_argument("--threads", type=int, help="CPU threads of PyTorch (default: PyTorch's own choice)")
 

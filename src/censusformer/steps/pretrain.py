@@ -63,6 +63,7 @@ def _add_execution(group) -> None:
         ("compile", _boolean, False, "true: run the model through torch.compile"),
         ("attention", str, "auto", "auto, cpu, varlen or padded"),
         ("memory", float, 8.0, "GB for decoded training cells; a window moves over the shards of larger data"),
+        ("max-tokens", int, None, "tokens that a device takes at once; larger steps are done in parts"),
         ("log-every", int, 50, "steps between two rows of the training loss"),
         ("checkpoint-minutes", float, 10.0, "minutes between two checkpoints inside an epoch"),
     ):

@@ -4,7 +4,7 @@ A mask hangs on hashes of seed, epoch, cell and gene alone: neither the order of
 devices or a resumed run change it. `<cls>` and `<pad>` are not in these arrays and so are never masked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from censusformer.tokens.cells import Cells, Sequences
 
 _RATIO = word("mask.ratios")
 _EVALUATION = word("censusformer evaluation mask")
-_BLOCK = 2**14
+_BLOCK = 2**15  # tokens
 
 
 def n_masked(n: np.ndarray | int, ratio: np.ndarray | float) -> np.ndarray:
@@ -57,21 +57,28 @@ def smallest(offsets: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> np.
     counts
         int64 (n,), from 1 to the cell's tokens.
     """
+    return _smallest_by_blocks(offsets, counts, lambda first, last: scores[offsets[first] : offsets[last]])
+
+
+def _smallest_by_blocks(
+    offsets: np.ndarray, counts: np.ndarray, scores: Callable[[int, int], np.ndarray]
+) -> np.ndarray:
+    """Mark the smallest scores, which a function gives for a range of cells: what is at work stays in the cache."""
+    mask = np.empty(offsets[-1], bool)
     if not len(counts):
-        return np.empty(0, bool)
-    mask = np.empty(len(scores), bool)
-    starts = np.searchsorted(offsets, np.arange(0, len(scores), _BLOCK), side="right") - 1
+        return mask
+    starts = np.unique(np.searchsorted(offsets, np.arange(0, offsets[-1], _BLOCK), side="right") - 1).tolist()
     for first, last in zip(starts, [*starts[1:], len(counts)], strict=True):
-        if first < last:
-            tokens = slice(offsets[first], offsets[last])
-            mask[tokens] = _smallest(offsets[first : last + 1] - offsets[first], scores[tokens], counts[first:last])
+        tokens = slice(offsets[first], offsets[last])
+        part = offsets[first : last + 1] - tokens.start
+        mask[tokens] = _smallest(part, scores(first, last), counts[first:last])
     return mask
 
 
 def _smallest(offsets: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Do it by one sort of 32-bit keys: the cell's number, then the upper bits of the score."""
     lengths = np.diff(offsets)
-    bits = max(1, int(len(lengths) - 1).bit_length())  # of the number: at most 15, as a block has 2**14 tokens or so
+    bits = max(1, int(len(lengths) - 1).bit_length())  # of the number: at most 16, as a block has 2**15 tokens or so
     keys = (scores >> np.uint64(32 + bits)).astype(np.uint32)
     keys |= np.repeat(np.arange(len(lengths), dtype=np.uint32) << np.uint32(32 - bits), lengths)
     threshold = np.sort(keys)[offsets[:-1] + counts - 1]
@@ -151,13 +158,18 @@ def training_mask_with_cls(
     """
     counts = n_masked(cells.lengths - 1, training_ratios(cells.cell, ratios, draw, seed, epoch))
     words = np.append(gene_words, np.uint64(0))  # <cls> follows the genes
-    scores = _token_hash(hash_of(seed, epoch, cells.cell), cells, words)
-    scores[cells.offsets[:-1]] = np.iinfo(np.uint64).max
-    return np.flatnonzero(smallest(cells.offsets, scores, counts)), counts
+    cell_hash = hash_of(seed, epoch, cells.cell)
+
+    def scores(first: int, last: int) -> np.ndarray:
+        hashes = _token_hash(cell_hash[first:last], cells.part(first, last), words)
+        hashes[cells.offsets[first:last] - cells.offsets[first]] = np.iinfo(np.uint64).max
+        return hashes
+
+    return np.flatnonzero(_smallest_by_blocks(cells.offsets, counts, scores)), counts
 
 
 def _token_hash(cell_hash: np.ndarray, cells: Cells | Sequences, gene_words: np.ndarray) -> np.ndarray:
     """One more word, the gene's, chained to each cell's hash: uint64 (T,)."""
-    words = gene_words.take(cells.genes)
+    words = gene_words.take(cells.genes.astype(np.intp))  # by 16 bits it takes eight times as long
     words ^= np.repeat(cell_hash, cells.lengths)
     return splitmix64_inplace(words)

@@ -43,6 +43,22 @@ class Batch(NamedTuple):
         """Copy the tensors to memory that a GPU reads on its own."""
         return self._each(torch.Tensor.pin_memory)
 
+    def parts(self, max_tokens: int | None) -> "list[Batch]":
+        """Cut it into runs of cells of at most so many tokens, or of one cell; each still says what the whole has."""
+        if max_tokens is None or len(self.packed.genes) <= max_tokens:
+            return [self]
+        offsets = self.packed.cu_seqlens.numpy().astype(np.int64)
+        asked = np.searchsorted(self.positions.numpy(), offsets).tolist()
+        return [self._part(start, stop, offsets, asked) for start, stop in runs(offsets, max_tokens)]
+
+    def _part(self, start: int, stop: int, offsets: np.ndarray, asked: list[int]) -> "Batch":
+        tokens, masked = slice(offsets[start], offsets[stop]), slice(asked[start], asked[stop])
+        genes, values, cu_seqlens, _ = self.packed
+        longest = int(np.diff(offsets[start : stop + 1]).max())
+        packed = Packed(genes[tokens], values[tokens], cu_seqlens[start : stop + 1] - cu_seqlens[start], longest)
+        positions, cells = self.positions[masked] - int(tokens.start), self.cells[masked] - start
+        return Batch(packed, positions, cells, self.targets[masked], self.n_masked, self.n_cells)
+
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         *packed, max_length = self.packed
         asked = self.positions, self.cells, self.targets
@@ -212,15 +228,21 @@ def blocks_of(pieces: Iterator[Sequences], size: int) -> Iterator[Sequences]:
         yield join(waiting)
 
 
+def runs(offsets: np.ndarray, budget: int) -> Iterator[tuple[int, int]]:
+    """Cut cells in their order into ranges, as many cells in each as `budget` tokens hold, at least one."""
+    start, n = 0, len(offsets) - 1
+    while start < n:
+        stop = int(np.searchsorted(offsets, offsets[start] + budget, side="right")) - 1
+        stop = max(start + 1, min(stop, n))
+        yield start, stop
+        start = stop
+
+
 def batches_by_tokens(cells: Cells, mask: np.ndarray, cls: int, budget: int) -> Iterator[Batch]:
     """Cells in their order, as many in a batch as `budget` tokens hold, at least one."""
-    start = 0
-    while start < len(cells):
-        stop = int(np.searchsorted(cells.offsets, cells.offsets[start] + budget, side="right")) - 1
-        stop = max(start + 1, min(stop, len(cells)))
+    for start, stop in runs(cells.offsets, budget):
         tokens = mask[cells.offsets[start] : cells.offsets[stop]]
         yield pack(cells.take(np.arange(start, stop)), tokens, cls).batch(0, stop - start)
-        start = stop
 
 
 def ahead(items: Iterator[T], depth: int = 4) -> Iterator[T]:

@@ -100,6 +100,9 @@ class ExecutionSettings:
     memory
         GB that decoded training cells may take; where they need more, a window moves over their shards, and the order
         of cells depends on its size.
+    max_tokens
+        Tokens that a device takes at once: a larger share of a step is done in parts whose gradients are summed. None:
+        always the whole. Dropout, if any, draws other numbers for other parts.
     log_every
         Steps of a window of the training loss.
     checkpoint_minutes
@@ -113,12 +116,13 @@ class ExecutionSettings:
     compile: bool = False
     attention: str = "auto"
     memory: float = 8.0
+    max_tokens: int | None = None
     log_every: int = 50
     checkpoint_minutes: float = 10.0
 
     def __post_init__(self) -> None:
-        for name in ("devices", "nodes", "log_every"):
-            if getattr(self, name) < 1:
+        for name in ("devices", "nodes", "max_tokens", "log_every"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"execution.{name} {getattr(self, name)}: must be at least 1")
         if self.num_workers < 0 or self.checkpoint_minutes < 0:
             raise InputError("execution.num_workers and execution.checkpoint_minutes must not be negative")

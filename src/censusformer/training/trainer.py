@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from censusformer.errors import InputError
-from censusformer.hashing import draw, word
-from censusformer.model import ModelConfig, Pretrainer, squared_errors
+from censusformer.hashing import word
+from censusformer.model import squared_errors
 from censusformer.training import checkpoints
 from censusformer.training.batches import Batch, TrainingBatches, ahead
+from censusformer.training.build import build_model, seed_torch
 from censusformer.training.data import Data
 from censusformer.training.growth import start_from
 from censusformer.training.metrics import Board, Metrics, Row
@@ -35,23 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("censusformer")
 
-_WEIGHTS, _DROPOUT = word("initial weights"), word("dropout")
-
-
-def _seed(*words: int) -> None:
-    torch.manual_seed(int(draw(*words)[0]))
-
-
-def build_model(settings: Settings, data: Data) -> Pretrainer:
-    """Build a new model; its weights depend on `train.seed`, its gene bias on the training cells."""
-    recipe, execution = recipe_of(settings.train.recipe), settings.execution
-    config = ModelConfig(data.vocabulary.n_genes, **settings.model, norm=recipe.norm, gene_bias=recipe.gene_bias)
-    _seed(_WEIGHTS, settings.train.seed)
-    model = Pretrainer(config)
-    share = 1.0 if recipe.base_width is None else min(1.0, recipe.base_width / config.d_model)
-    model.start_at_means(data.mean_bins, share)
-    model.set_attention(execution.attention)
-    return model
+_DROPOUT = word("dropout")
 
 
 class Trainer:
@@ -144,20 +129,30 @@ class Trainer:
     def _step(self, batch: Batch) -> None:
         """Take one step of the optimiser on a global batch."""
         fabric, state = self.fabric, self.state
-        _seed(_DROPOUT, self.settings.train.seed, state.step, fabric.global_rank)
+        seed_torch(_DROPOUT, self.settings.train.seed, state.step, fabric.global_rank)
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate() * group["scale"]
-        batch = batch.to(fabric.device)
-        losses = squared_errors(self.model(batch.packed, batch.positions, batch.cells), batch.targets) / batch.n_masked
         self.optimizer.zero_grad()
-        fabric.backward(losses.sum() * fabric.world_size)  # ranks average gradients, but these losses are to be summed
+        losses = self._add_gradients(batch)
         fabric.clip_gradients(self.model, self.optimizer, max_norm=self.recipe.clip, error_if_nonfinite=False)
         self.optimizer.step()
         for sums in (state.window, state.epoch):
-            sums.add(losses.detach(), batch.n_masked)
+            sums.add(losses, batch.n_masked)
         state.step += 1
         state.cells += batch.n_cells
         self.progress.update(batch.n_cells, f"epoch {self._epoch()}/{self.settings.train.epochs}, step {state.step}")
+
+    def _add_gradients(self, batch: Batch) -> torch.Tensor:
+        """Add up the gradients of the batch, part by part where it has too many tokens; returns the two losses."""
+        fabric, losses = self.fabric, []
+        parts = batch.parts(self.settings.execution.max_tokens)
+        for i, part in enumerate((part.to(fabric.device) for part in parts), 1):
+            with fabric.no_backward_sync(self.model, enabled=i < len(parts)):  # ranks talk once a step
+                predicted = self.model(part.packed, part.positions, part.cells)
+                loss = squared_errors(predicted, part.targets) / part.n_masked
+                fabric.backward(loss.sum() * fabric.world_size)  # ranks average gradients; these are to be summed
+            losses.append(loss.detach())
+        return torch.stack(losses).sum(0)
 
     def _between_steps(self) -> None:
         """Log a full window, save when it is time, and obey a signal."""
