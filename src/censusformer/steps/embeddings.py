@@ -133,7 +133,7 @@ def _pictures(found: dict[str, np.ndarray], chosen: Chosen, most: int) -> pd.Dat
     label = np.where(chosen.labelled, chosen.cells.cell_type.labels(), "")[rows]
     about = {"cell": to_hex(cells.cell), "cell_type": label, "donor": chosen.donor[rows]}
     about |= {"dataset": cells.dataset_id.labels(), "test": chosen.test[rows]}
-    parts = [pd.DataFrame({"cell": [], "representation": [], "x": [], "y": []})]
+    parts = [pd.DataFrame({"representation": "", "x": 0.0, "y": 0.0, **about}).iloc[:0]]  # columns without rows
     if len(rows) > MIN_PICTURED:
         for name in PICTURED:
             x, y = umap(found[name][rows]).T
