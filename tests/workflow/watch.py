@@ -20,7 +20,8 @@ WRITES = {
     "manifest": r"shards\.json",
     "pretrain": r"best_model\.pt|last\.ckpt|metrics\.csv|args\.json|vocab\.json|(tensorboard|work)/.*",
     "evaluate": "evaluation/.*",
-    "report": r"report\.html",
+    "embeddings": "evaluation/.*",
+    "report": r"report\.html|MODEL_CARD\.md",
     "effective_config": r"config\.yaml",
     "sweep": r"sweep-{chunk}\.html",
 }
