@@ -23,7 +23,9 @@ def texts(table):
 
 def test_baselines_that_win_are_named_first():
     first = embedded.verdict(found())[0]
-    assert "macro-F1 0.80 for Model, <cls>; above it: Gene set without values 0.85; below it: HVG + PCA 0.75" in first
+    assert (
+        "Model, <cls> 0.80; above it Gene set without values 0.85; below it HVG + PCA 0.75, PCA + Harmony 0.72" in first
+    )
     assert "90 cells of 3 types, 6 persons" in first
 
 
@@ -60,6 +62,16 @@ def test_markers_and_neighbours():
 )
 def test_classes_of_frequency(at_least, below, name):
     assert embedded.classes(at_least, below) == name
+
+
+def test_where_the_model_loses_to_the_mean_is_said():
+    table = frequency()
+    assert "below each gene's mean for genes that show in none and 100,000 or more." in embedded.frequency_words(
+        found()
+    )
+    table.loc[(table["predictor"] == "gep") & (table["at_least"] == 0), "mse"] = 300
+    words = embedded.frequency_words(found(frequency=table))
+    assert words.endswith("show in 100,000 or more; not below it for genes that show in none.")
 
 
 def test_pictures_show_the_most_frequent_labels_and_stay_the_same():

@@ -83,7 +83,7 @@ def cells(found: Embedded) -> str:
 
 
 def verdict(found: Embedded) -> list[str]:
-    """One sentence for each way to score types: where the model stands, and what is above it."""
+    """One sentence for each way to score types, by macro-F1: where the model stands, and what is above it."""
     return [sentence for task in ("held_out", "in_turn") for sentence in _verdicts(found, task)]
 
 
@@ -96,11 +96,14 @@ def _verdicts(found: Embedded, task: str) -> list[str]:
     for metric, by in (("knn_macro_f1", "15 nearest cells"), ("logistic_macro_f1", "logistic regression")):
         values = scores[scores["metric"] == metric].set_index("representation")["value"]
         name = max(("model_cls", "model_mean"), key=values.get)
-        above = [f"{NAMES[key]} {values[key]:.2f}" for key in BASELINES if values.get(key, -1) > values[name]]
-        below = [f"{NAMES[key]} {values[key]:.2f}" for key in BASELINES if values.get(key, 2) <= values[name]]
-        sides = ("above it", above), ("below it", below)
-        others = "; ".join(f"{where}: {listed(names)}" for where, names in sides if names)
-        sentences.append(f"{TASKS[task]} ({scored}), by {by}: macro-F1 {values[name]:.2f} for {NAMES[name]}; {others}.")
+        others = values[values.index.isin(BASELINES)].sort_values(ascending=False)
+        sides = ("above it", others[others > values[name]]), ("below it", others[others <= values[name]])
+        words = (
+            f"{where} {listed([f'{NAMES[key]} {x:.2f}' for key, x in side.items()])}"
+            for where, side in sides
+            if len(side)
+        )
+        sentences.append(f"{TASKS[task]} ({scored}), by {by}: {NAMES[name]} {values[name]:.2f}; {'; '.join(words)}.")
     return sentences
 
 
@@ -121,7 +124,7 @@ def _wide(found: Embedded, task: str | pd.DataFrame, metrics: Mapping[str, str])
     by_key |= {(name, f"{classifier}_{rest}"): r for (name, metric), r in by_key.items() if name == "majority"
                for rest in [metric.removeprefix("majority_")] for classifier in ("knn", "logistic")}  # fmt: skip
     shown = {key: name for key, name in metrics.items() if any(metric == key for _, metric in by_key)}
-    best = {key: max(r.value for (_, metric), r in by_key.items() if metric == key) for key in shown}
+    best = {key: _best([r.value for (_, metric), r in by_key.items() if metric == key]) for key in shown}
     names = [name for name in NAMES if any(key == name for key, _ in by_key)]
     rows = (
         row(NAMES[name], *(_value(by_key.get((name, key)), best[key]) for key in shown), kind=_kind(name))
@@ -130,11 +133,17 @@ def _wide(found: Embedded, task: str | pd.DataFrame, metrics: Mapping[str, str])
     return table([("Representation", "name"), *((text, "n") for text in shown.values())], rows, shown=20)
 
 
-def _value(score: Any, best: float) -> Cell | None:
+def _best(values: Sequence[float]) -> str:
+    """The largest value as it is printed; nothing where all look the same."""
+    printed = [f"{value:.2f}" for value in values]
+    return max(printed) if len(set(printed)) > 1 else ""
+
+
+def _value(score: Any, best: str) -> Cell | None:
     if score is None:
         return None
     interval = "" if np.isnan(score.low) else f" ({score.low:.2f} to {score.high:.2f})"
-    return Cell(f"{score.value:.2f}{interval}", "best" if score.value == best else "")
+    return Cell(f"{score.value:.2f}{interval}", "best" if f"{score.value:.2f}" == best else "")
 
 
 def _kind(name: str) -> str:
@@ -233,6 +242,17 @@ def frequency(found: Embedded) -> Table:
         rows.append(row(classes(at_least, first["below"]), int(first["n_genes"]), int(first["n"]),
                         *(_error(value, best) for value in values)))  # fmt: skip
     return table(columns, rows, shown=20)
+
+
+def frequency_words(found: Embedded) -> str:
+    """Where the model is better than each gene's mean, by how often genes were trained."""
+    wide = found.frequency.pivot_table(index="at_least", columns="predictor", values="mse")
+    below = found.frequency.groupby("at_least")["below"].first()
+    names = np.array([classes(at_least, below[at_least]) for at_least in wide.index], object)
+    wins = (wide["gep"] < wide["gene_mean"]).to_numpy()
+    parts = (("below each gene's mean", names[wins]), ("not below it", names[~wins]))
+    told = "; ".join(f"{what} for genes that show in {listed(list(which))}" for what, which in parts if len(which))
+    return f"By training cells that show a gene, GEP's error is {told}."
 
 
 def classes(at_least: int, below: float) -> str:

@@ -45,6 +45,7 @@ def _genes(found: Embedded) -> dict[str, Any]:
         "markers": embedded.markers(found),
         "neighbours": embedded.neighbours(found),
         "frequency": embedded.frequency(found),
+        "frequency_words": embedded.frequency_words(found),
         "by_frequency": embedded_figures.by_frequency(found.frequency, PREDICTORS),
         "scored_on": SPLIT_NAMES[found.told["genes_scored_on"]],
     }
