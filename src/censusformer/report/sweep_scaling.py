@@ -125,6 +125,6 @@ def sentence(curve: Curve) -> str:
     what = "reducible error" if curve.squared else left
     return (
         f"{name}: each doubling of the {curve.axis} removes {value}\u00a0% of the {what} ({interval}); "
-        f"twice the largest size, {2 * last:,.0f}, would bring {unit(then)} ({unit(below)} to {unit(above)}) after "
-        f"{unit(now)}."
+        f"twice the largest size, {2 * last:,.0f}, would bring {unit(then)} ({unit(below)} to {unit(above)}) "
+        f"after {unit(now)} on the curve ({unit(curve.y[-1])} measured)."
     )
