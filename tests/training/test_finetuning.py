@@ -54,7 +54,7 @@ def test_it_learns_and_the_pretrained_model_stays(model, mode):
     examples = with_vectors(model, cells, values, job.settings)
     found = fit(model, job, examples.take(np.arange(80)), examples.take(np.arange(80, 110)))
     test = examples.take(np.arange(110, 150))
-    assert ANNOTATION.scores(found.outputs(test), test.targets)["accuracy"] > 0.9
+    assert ANNOTATION.scores(found.outputs(job, test), test.targets)["accuracy"] > 0.9
     assert same(before, weights(model))
     assert (mode == "frozen") == same(before, weights(found.encoder))
     assert found.losses[-1] < found.losses[0]
@@ -103,8 +103,7 @@ def test_frozen_embeddings_are_those_of_embed_cells(model):
     np.testing.assert_array_equal(both.cells.cell, cells.cell)
     full = with_vectors(model, cells, values, dataclasses.replace(job.settings, mode="full"))
     fresh = fit(model, job, examples)
-    head_on_tokens = dataclasses.replace(fresh)
-    np.testing.assert_allclose(head_on_tokens.outputs(full), fresh.outputs(examples), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(fresh.outputs(job, full), fresh.outputs(job, examples), rtol=1e-4, atol=1e-4)
 
 
 def test_a_loss_that_is_not_finite_names_the_rate(model):
@@ -140,8 +139,8 @@ def test_the_task_of_the_documentation_is_one_module(model, root, tmp_path, monk
     examples = with_vectors(model, cells, targets.values, job.settings)
     found = fit(model, job, examples.take(np.arange(60)))
     test = examples.take(np.arange(60, 80))
-    assert task.scores(found.outputs(test), test.targets)["mse"] < 0.5 * test.targets.var()
-    with pytest.raises(InputError, match="task 'nonsense': one of annotation, quantity"):
+    assert task.scores(found.outputs(job, test), test.targets)["mse"] < 0.5 * test.targets.var()
+    with pytest.raises(InputError, match="task 'nonsense': one of annotation, integration, quantity"):
         task_of("nonsense")
 
 

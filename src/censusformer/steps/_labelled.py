@@ -47,7 +47,9 @@ class Labelled:
         return len(self.labels)
 
 
-def read_labelled(own: OwnCells, label: str, person: str = AUTO, ignore: tuple[str, ...] = (UNKNOWN,)) -> Labelled:
+def read_labelled(
+    own: OwnCells, label: str, person: str | None = AUTO, ignore: tuple[str, ...] = (UNKNOWN,)
+) -> Labelled:
     """Read the cells that have a label.
 
     Parameters
@@ -57,7 +59,8 @@ def read_labelled(own: OwnCells, label: str, person: str = AUTO, ignore: tuple[s
     label
         The column of obs that holds it.
     person
-        The column that names persons: `auto` takes `person`, else `donor_id`; `none` splits by cell.
+        The column that names persons: `auto` takes `person`, else `donor_id`; `none` splits by cell. None: they do not
+        matter.
     ignore
         Labels that are none; empty ones never are.
 
@@ -71,7 +74,7 @@ def read_labelled(own: OwnCells, label: str, person: str = AUTO, ignore: tuple[s
     kept = ~np.isin(labels, ["", "nan", "None", *ignore])
     if not kept.any():
         raise InputError(f"{source.name}: no cell has a label in obs.{label} but {', '.join(map(repr, ignore))}")
-    persons = _persons(own, person)
+    persons = np.full(len(own), "", object) if person is None else _persons(own, person)
     cells, blocks, first = own.read().take(kept), [], 0
     for block in source.blocks():
         blocks.append(block[kept[first : first + block.shape[0]]])

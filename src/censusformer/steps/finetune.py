@@ -76,6 +76,8 @@ def run(args: argparse.Namespace) -> None:
     from censusformer.training.tasks import task_of
 
     task, how = task_of(args.task), _settings(args)
+    if task.conditional:
+        raise InputError(f"task {args.task!r} has a step of its own: censusformer integrate")
     model = load(args.model)
     set_threads(model.module.config.d_model, args.threads)
     own = OwnCells(open_file(args.h5ad, args.layer), model.reading, args.min_coverage)
@@ -111,7 +113,7 @@ def _turn(model: "Pretrainer", job: "Job", examples: "Examples", folds: np.ndarr
     test, valid = folds == k, folds == (k + 1) % (folds.max() + 1)
     found, temperature = _trained(model, job, examples.take(~test & ~valid), examples.take(valid))
     logger.info("seed %d, fold %d: %d epochs", job.settings.seed, k, found.epochs)
-    return Fold(found.outputs(examples.take(test)), temperature)
+    return Fold(found.outputs(job, examples.take(test)), temperature)
 
 
 def _final(model: "Pretrainer", job: "Job", examples: "Examples", folds: np.ndarray) -> tuple["Finetuned", float]:
@@ -125,7 +127,7 @@ def _trained(model: "Pretrainer", job: "Job", train: "Examples", valid: "Example
     first = fit(model, job, train, valid)
     temperature = 1.0
     if "classes" in job.about:
-        temperature = measure.fit_temperature(first.outputs(valid), valid.targets)
+        temperature = measure.fit_temperature(first.outputs(job, valid), valid.targets)
     again = replace(job, settings=replace(job.settings, epochs=first.epochs))
     return fit(model, again, together(train, valid)), temperature
 

@@ -121,9 +121,9 @@ class Scaled(nn.Module):
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
 
-    def forward(self, vectors: Tensor) -> Tensor:
-        """(B, d) -> (B, k)."""
-        return self.head((vectors - self.mean) / self.std)
+    def forward(self, vectors: Tensor, *targets: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """(B, d) -> (B, k), or what a conditional head makes of them and of their targets."""
+        return self.head((vectors - self.mean) / self.std, *targets)
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,11 @@ class Job:
     task: Task
     about: Mapping[str, Any]
     settings: FinetuneSettings
+
+    def output(self, encoder: Pretrainer, head: nn.Module, batch: TaskBatch) -> Tensor | tuple[Tensor, ...]:
+        """What the head says of a batch."""
+        seen = (batch.targets,) if self.task.conditional else ()
+        return head(batch.embedded(encoder).float(), *seen)
 
 
 @dataclass(frozen=True)
@@ -164,14 +169,15 @@ class Finetuned:
     epochs: int
     losses: tuple[float, ...] = ()
 
-    def outputs(self, examples: Examples) -> np.ndarray:
-        """The head's outputs for all cells in their order, float32 (n, k)."""
+    def outputs(self, job: Job, examples: Examples) -> np.ndarray:
+        """The head's outputs for all cells in their order, float32 (n, k): of a tuple the first."""
         self.encoder.eval()
         self.head.eval()
+        found = []
         with torch.inference_mode():
-            found = [
-                self.head(batch.embedded(self.encoder).float()).cpu() for batch in _in_order(examples, self.encoder)
-            ]
+            for batch in _in_order(examples, self.encoder):
+                output = job.output(self.encoder, self.head, batch)
+                found.append((output[0] if isinstance(output, tuple) else output).cpu())
         return torch.cat(found).numpy()
 
 
@@ -218,7 +224,7 @@ def fit(model: Pretrainer, job: Job, train: Examples, valid: Examples | None = N
         _epoch(Finetuned(encoder, head, epoch), job, train, optimizer)
         if valid is None:
             continue
-        losses.append(_loss_on(encoder, head, job.task, valid))
+        losses.append(_loss_on(encoder, head, job, valid))
         if losses[-1] == min(losses):
             best = copy.deepcopy((encoder.state_dict() if settings.mode == "full" else None, head.state_dict()))
         elif epoch - int(np.argmin(losses)) >= settings.patience:
@@ -261,7 +267,7 @@ def _epoch(state: Finetuned, job: Job, train: Examples, optimizer: torch.optim.O
     for step, start in enumerate(range(0, len(order), size)):
         torch.manual_seed(int(draw(_SEED, settings.seed, epoch, step)[0]))
         batch = train.batch(order[start : start + size], encoder.config.n_genes, next(head.parameters()).device)
-        loss = job.task.loss(head(batch.embedded(encoder).float()), batch.targets)
+        loss = job.task.loss(job.output(encoder, head, batch), batch.targets)
         if not torch.isfinite(loss):
             raise InputError(f"the loss is not finite in epoch {epoch + 1}: lower the learning rate ({settings.lr:g})")
         optimizer.zero_grad()
@@ -271,13 +277,13 @@ def _epoch(state: Finetuned, job: Job, train: Examples, optimizer: torch.optim.O
 
 
 @torch.inference_mode()
-def _loss_on(encoder: Pretrainer, head: nn.Module, task: Task, examples: Examples) -> float:
+def _loss_on(encoder: Pretrainer, head: nn.Module, job: Job, examples: Examples) -> float:
     """Mean loss over cells, without dropout."""
     encoder.eval()
     head.eval()
     total = 0.0
     for batch in _in_order(examples, encoder):
-        total += float(task.loss(head(batch.embedded(encoder).float()), batch.targets)) * len(batch.targets)
+        total += float(job.task.loss(job.output(encoder, head, batch), batch.targets)) * len(batch.targets)
     return total / len(examples)
 
 

@@ -73,6 +73,9 @@ class Task:
         Mean loss of the head's output, (B, k), against targets, (B, ...).
     scores
         Scores of outputs, (n, k), against targets, as arrays, by name; the first is the one that counts.
+    conditional
+        Whether the head takes the targets along with the embeddings, as one does that takes the batch out of them; its
+        output is then a tuple, with the new embeddings first.
     """
 
     summary: str
@@ -80,6 +83,7 @@ class Task:
     head: Callable[[int, Mapping[str, Any]], nn.Module]
     loss: Callable[[Tensor, Tensor], Tensor]
     scores: Callable[[np.ndarray, np.ndarray], dict[str, float]]
+    conditional: bool = False
 
 
 def names() -> list[str]:
