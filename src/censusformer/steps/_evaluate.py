@@ -1,5 +1,7 @@
 """Measuring for the step `evaluate`: the model and the baselines beside it, scored on the same masks."""
 
+import argparse
+import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 
 from censusformer.evaluation import baselines
 from censusformer.evaluation.masked import MaskedCells
-from censusformer.evaluation.reconstruction import Labels, Measured, measure
+from censusformer.evaluation.reconstruction import HEADS, Labels, Measured, by_sample, measure, summary, table
 from censusformer.evaluation.ridge import fit_ridge
+from censusformer.files import atomic
 from censusformer.hashing import draw, uniform, word
+from censusformer.steps._tables import write_table
 from censusformer.tokens.cells import Cells
 from censusformer.tokens.masking import evaluation_mask
 from censusformer.tokens.vocabulary import Vocabulary
@@ -129,3 +135,46 @@ def _fit(
     }
     none = np.isinf(shrinkage)  # no shift at all, which JSON cannot say
     return predictors, {"ridge_strength": ridge.strength, "shift_shrinkage": None if none else shrinkage}
+
+
+def told_of(about: dict[str, Any]) -> dict[str, Any]:
+    """What the model's file says of itself, without its losses."""
+    return {key: about[key] for key in ("epoch", "step", "n_bins", "max_length", "vocab_sha256", "args")}
+
+
+def write_evaluation(
+    args: argparse.Namespace,
+    data: Data,
+    labels: dict[str, Labels],
+    measured: dict[str, list[Measured]],
+    told: dict[str, Any],
+) -> None:
+    """Write the tables, and what the first sentence of a report needs of them."""
+    frame = pd.concat([table(name, measured[name], labels[name].groups()) for name in data.splits], ignore_index=True)
+    sums = [by_sample(name, measured[name], labels[name], cells.sample.names) for name, cells in data.splits.items()]
+    splits = {name: {**_counts(cells), **summary(frame, name, measured[name])} for name, cells in data.splits.items()}
+    cells = {"means": len(data.train), "shift_and_ridge": len(data.fitted)}
+    found = {**told, "ratios": args.evaluate_ratios, "cells": cells}
+    found |= {"headline": "test" if "test" in splits else "valid", "splits": splits}
+    for name, rows in (("reconstruction", frame), ("by_sample", pd.concat(sums, ignore_index=True))):
+        write_table(args.out / f"{name}.parquet", pa.Table.from_pandas(rows, preserve_index=False))
+    write_json(args.out / "summary.json", found)
+    _log(splits)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def _log(splits: dict[str, Any]) -> None:
+    for name, split in splits.items():
+        for head in HEADS:
+            others = ", ".join(f"{key} {value['mse']:.1f}" for key, value in split[head]["baselines"].items())
+            logger.info("%s %s: model %.1f; %s; floor of the ties %.1f",
+                        name, head, split[head]["model"]["mse"], others, split[head]["tie_floor"])  # fmt: skip
+
+
+def _counts(cells: Cells) -> dict[str, int]:
+    n_samples = len(np.unique(cells.sample.codes))
+    return {"n_cells": len(cells), "n_tokens": len(cells.genes), "n_samples": n_samples}

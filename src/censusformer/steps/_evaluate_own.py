@@ -8,35 +8,30 @@ import argparse
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from censusformer.errors import InputError
 from censusformer.evaluation import leakage
 from censusformer.evaluation.reconstruction import HEADS, Labels, Measured
 from censusformer.evaluation.scores import COLUMNS, METRICS, tie_floor
 from censusformer.hashing import draw, uniform, word, words
-from censusformer.steps._evaluate import Data
+from censusformer.steps._counts import Source, open_file
+from censusformer.steps._evaluate import Data, Predict, measure_all, told_of, write_evaluation, write_json
+from censusformer.steps._evaluate_labels import read_counts, score_labels
 from censusformer.steps._leakage import refuse_leakage
-from censusformer.steps._options import add_reading_arguments
+from censusformer.steps._own import OwnCells, Reading
+from censusformer.steps._tables import write_table
 from censusformer.tokens.cells import Categories, Cells
 from censusformer.tokens.shards import file_sha256, read_split
+from censusformer.tokens.vocabulary import Vocabulary
 
 logger = logging.getLogger("censusformer")
 LEAST_TOKENS = 10  # of a cell: shorter ones say little, and are left out of shards as well
 _HALF = word("censusformer evaluate: donors that baselines are fitted on")
-
-
-def add_own_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options for one's own file."""
-    group = parser.add_argument_group("your own cells instead of a run's: errors and labels of an h5ad file")
-    group.add_argument("--h5ad", type=Path, metavar="FILE", help="cells with raw counts; --shards then fit baselines")
-    group.add_argument("--label-key", default="cell_type", metavar="COLUMN", help="obs column of labels (%(default)s)")
-    group.add_argument("--donor-key", default="donor_id", metavar="COLUMN", help="obs column of donors (%(default)s)")
-    add_reading_arguments(group)
 
 
 @dataclass(frozen=True)
@@ -51,14 +46,48 @@ class Own:
         The model's.
     coverage
         What the model sees of the file, in words.
-    dropped
-        Cells with too few tokens.
+    kept
+        bool: which of the file's cells these are.
+    source
+        The file, see `_counts.Source`.
     """
 
     cells: Cells
-    vocabulary: Any
+    vocabulary: Vocabulary
     coverage: str
-    dropped: int
+    kept: np.ndarray
+    source: Source
+
+
+def evaluate_own(args: argparse.Namespace, predict: Predict, about: dict[str, Any]) -> None:
+    """Measure a model on one's own file and write the tables."""
+    own = read_own(args, about)
+    data, said = own_data(args, own)
+    cells = data.splits["test"]
+    pairs, seen = Pairs.of(cells), data.train.dataset_id.names if args.shards else ()
+    labels = pairs.labels(cells, seen)
+    ratios, components = args.evaluate_ratios, args.evaluate_ridge_components
+    measured, chosen = measure_all(data, {"test": labels}, predict, ratios, components)
+    by_label = label_table(measured["test"], pairs, cells)
+    write_table(args.out / "by_label.parquet", pa.Table.from_pandas(by_label, preserve_index=False))
+    added_up = {"test": [pairs.added_up(part, by_label=False) for part in measured["test"]]}
+    samples = {"test": Labels(cells.sample.codes, labels.seen[:: pairs.n_labels], cells.tie_var)}
+    write_evaluation(args, data, samples, added_up, {"model": told_of(about), "chosen": chosen, **said})
+    logger.info("by label:\n%s", by_label.round(3).to_string(index=False))
+    if args.embeddings:
+        _tell_labels(args, own, about["args"]["train"]["seed"])
+
+
+def _tell_labels(args: argparse.Namespace, own: Own, seed: int) -> None:
+    from censusformer.training import load_model
+
+    encoder, _ = load_model(args.model)
+    counts = read_counts(own.source, own.vocabulary)[np.flatnonzero(own.kept)]
+    scores, tasks = score_labels(encoder, seed, own.cells, counts, own.vocabulary)
+    write_table(args.out / "embeddings.parquet", pa.Table.from_pandas(scores, preserve_index=False))
+    write_json(args.out / "embeddings.json", {"tasks": tasks})
+    told = scores[scores["task"] == "in_turn"].pivot_table(index="representation", columns="metric", values="value")
+    logger.info("%s by embeddings, each donor held out in turn:\n%s", args.label_key, told.round(3).to_string())
 
 
 def read_own(args: argparse.Namespace, about: Mapping[str, Any]) -> Own:
@@ -69,9 +98,6 @@ def read_own(args: argparse.Namespace, about: Mapping[str, Any]) -> Own:
     InputError
         A column is missing, the file holds no raw counts or too few of the model's genes, or no cell is left.
     """
-    from censusformer.steps._counts import open_file  # with anndata, which takes seconds to import
-    from censusformer.steps._own import OwnCells, Reading
-
     source = open_file(args.h5ad, args.layer)
     named = {args.donor_key: "donor_id", args.label_key: "cell_type"}
     if missing := [key for key in named if key not in source.obs]:
@@ -80,13 +106,14 @@ def read_own(args: argparse.Namespace, about: Mapping[str, Any]) -> Own:
                          "and --label-key")  # fmt: skip
     columns = {new: source.obs[old] for old, new in named.items()}
     reading = Reading.of(about, args.model)
-    own = OwnCells(replace(source, obs=source.obs.assign(**columns)), reading, args.min_coverage)
+    source = replace(source, obs=source.obs.assign(**columns))
+    own = OwnCells(source, reading, args.min_coverage)
     cells = own.read()
     kept = cells.lengths >= LEAST_TOKENS
     if not kept.any():
         raise InputError(f"{args.h5ad}: no cell has {LEAST_TOKENS} of the genes that the model reads")
     logger.info("%s: %d of %d cells have enough tokens; %s", args.h5ad, kept.sum(), len(kept), own.coverage)
-    return Own(cells.take(kept), reading.vocabulary, str(own.coverage), int((~kept).sum()))
+    return Own(cells.take(kept), reading.vocabulary, str(own.coverage), kept, source)
 
 
 def own_data(args: argparse.Namespace, own: Own) -> tuple[Data, dict[str, Any]]:
@@ -106,7 +133,9 @@ def own_data(args: argparse.Namespace, own: Own) -> tuple[Data, dict[str, Any]]:
         refuse_leakage(told, args.h5ad)
     logger.info("baselines are fitted on %s; measured on %d cells", told["fitted_on"], len(test))
     told |= {"h5ad": str(args.h5ad), "h5ad_sha256": file_sha256(args.h5ad), "coverage": own.coverage}
-    return Data.of(train, {"test": test}, own.vocabulary, args.evaluate_max_cells), told | {"dropped": own.dropped}
+    return Data.of(train, {"test": test}, own.vocabulary, args.evaluate_max_cells), told | {
+        "dropped": int((~own.kept).sum())
+    }
 
 
 def halves(sample: Categories) -> np.ndarray:

@@ -3,26 +3,23 @@
 Reads `best_model.pt`, `shards.json` and the shards that it lists, `vocab.json` and `samples.parquet`; writes
 `reconstruction.parquet`, `by_sample.parquet`, `leakage.json` and `summary.json`. Data in which a person or a cell
 stands on both sides are refused. With `--h5ad` it measures the model on cells of one's own instead, and writes
-`by_label.parquet`, too.
+`by_label.parquet`, too, and with `--embeddings` how well labels are told from its embeddings (`embeddings.parquet`).
 """
 
 import argparse
-import json
+import importlib
 import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 
 from censusformer.errors import InputError
-from censusformer.evaluation.reconstruction import HEADS, Labels, Measured, by_sample, summary, table
-from censusformer.files import atomic
-from censusformer.steps._evaluate import Data, Predict, load_predictor, measure_all
-from censusformer.steps._evaluate_own import Pairs, add_own_arguments, label_table, own_data, read_own
+from censusformer.evaluation.reconstruction import Labels
+from censusformer.steps._evaluate import Data, Predict, load_predictor, measure_all, told_of, write_evaluation
 from censusformer.steps._leakage import find_leakage, refuse_leakage, write_leakage
-from censusformer.steps._tables import read_table, write_table
+from censusformer.steps._options import add_reading_arguments
+from censusformer.steps._tables import read_table
 from censusformer.tokens.cells import Cells
 from censusformer.tokens.shards import file_sha256, read_manifest, read_split
 from censusformer.tokens.vocabulary import Vocabulary
@@ -42,8 +39,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--evaluate-ratios", type=float, nargs="+", default=[0.25, 0.5, 0.75], help="mask ratios")
     add("--evaluate-ridge-components", type=int, default=20, help="principal components that ridge regression sees")
     add("--evaluate-max-cells", type=int, default=20000, help="training cells for shift and ridge, at most")
-    add_own_arguments(parser)
+    _add_own_arguments(parser)
     _add_execution(parser.add_argument_group("execution: how it runs, never what comes out"))
+
+
+def _add_own_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options for one's own file."""
+    group = parser.add_argument_group("your own cells instead of a run's: errors and labels of an h5ad file")
+    group.add_argument("--h5ad", type=Path, metavar="FILE", help="cells with raw counts; --shards then fit baselines")
+    group.add_argument("--label-key", default="cell_type", metavar="COLUMN", help="obs column of labels (%(default)s)")
+    group.add_argument("--donor-key", default="donor_id", metavar="COLUMN", help="obs column of donors (%(default)s)")
+    group.add_argument("--embeddings", action="store_true", help="tell labels from the model's embeddings, too, each "
+        "donor held out in turn, beside baselines (needs the extra `embeddings`)")  # fmt: skip
+    add_reading_arguments(group)
 
 
 def _add_execution(group: Any) -> None:
@@ -60,7 +68,11 @@ def run(args: argparse.Namespace) -> None:
     """Evaluate one model, on the shards of a run or on one's own file."""
     _check_settings(args)
     predict, about = load_predictor(args.model, args.execution_precision, args.threads)
-    (_evaluate_run if args.h5ad is None else _evaluate_own)(args, predict, about)
+    if args.h5ad is None:
+        _evaluate_run(args, predict, about)
+        return
+    # by name, as `cli` does: what it imports, from anndata to scib-metrics, is no part of the rule and its digest
+    importlib.import_module("censusformer.steps._evaluate_own").evaluate_own(args, predict, about)
 
 
 def _evaluate_run(args: argparse.Namespace, predict: Predict, about: dict[str, Any]) -> None:
@@ -75,30 +87,9 @@ def _evaluate_run(args: argparse.Namespace, predict: Predict, about: dict[str, A
     trained = _training_datasets(args.samples)
     labels = {name: _labels(cells, trained) for name, cells in data.splits.items()}
     measured, chosen = measure_all(data, labels, predict, args.evaluate_ratios, args.evaluate_ridge_components)
-    told = {"model": _told(about), "shards_sha256": file_sha256(args.shards), "chosen": chosen}
-    _write(args, data, labels, measured, told)
+    told = {"model": told_of(about), "shards_sha256": file_sha256(args.shards), "chosen": chosen}
+    write_evaluation(args, data, labels, measured, told)
     write_leakage(args.out / "leakage.json", leaks)
-
-
-def _evaluate_own(args: argparse.Namespace, predict: Predict, about: dict[str, Any]) -> None:
-    own = read_own(args, about)
-    data, said = own_data(args, own)
-    cells = data.splits["test"]
-    pairs, seen = Pairs.of(cells), data.train.dataset_id.names if args.shards else ()
-    labels = pairs.labels(cells, seen)
-    ratios, components = args.evaluate_ratios, args.evaluate_ridge_components
-    measured, chosen = measure_all(data, {"test": labels}, predict, ratios, components)
-    by_label = label_table(measured["test"], pairs, cells)
-    write_table(args.out / "by_label.parquet", pa.Table.from_pandas(by_label, preserve_index=False))
-    added_up = {"test": [pairs.added_up(part, by_label=False) for part in measured["test"]]}
-    samples = {"test": Labels(cells.sample.codes, labels.seen[:: pairs.n_labels], cells.tie_var)}
-    _write(args, data, samples, added_up, {"model": _told(about), "chosen": chosen, **said})
-    logger.info("by label:\n%s", by_label.round(3).to_string(index=False))
-
-
-def _told(about: dict[str, Any]) -> dict[str, Any]:
-    """What the model's file says of itself, without its losses."""
-    return {key: about[key] for key in ("epoch", "step", "n_bins", "max_length", "vocab_sha256", "args")}
 
 
 def _check_settings(args: argparse.Namespace) -> None:
@@ -144,37 +135,3 @@ def _labels(cells: Cells, training_datasets: set[str]) -> Labels:
     dataset[cells.sample.codes] = cells.dataset_id.codes
     seen = np.array([name in training_datasets for name in cells.dataset_id.names])[dataset]
     return Labels(cells.sample.codes, seen, cells.tie_var)
-
-
-def _write(
-    args: argparse.Namespace,
-    data: Data,
-    labels: dict[str, Labels],
-    measured: dict[str, list[Measured]],
-    told: dict[str, Any],
-) -> None:
-    """Write the tables, and what the first sentence of a report needs of them."""
-    frame = pd.concat([table(name, measured[name], labels[name].groups()) for name in data.splits], ignore_index=True)
-    sums = [by_sample(name, measured[name], labels[name], cells.sample.names) for name, cells in data.splits.items()]
-    splits = {name: {**_counts(cells), **summary(frame, name, measured[name])} for name, cells in data.splits.items()}
-    cells = {"means": len(data.train), "shift_and_ridge": len(data.fitted)}
-    found = {**told, "ratios": args.evaluate_ratios, "cells": cells}
-    found |= {"headline": "test" if "test" in splits else "valid", "splits": splits}
-    for name, rows in (("reconstruction", frame), ("by_sample", pd.concat(sums, ignore_index=True))):
-        write_table(args.out / f"{name}.parquet", pa.Table.from_pandas(rows, preserve_index=False))
-    with atomic(args.out / "summary.json") as temporary:
-        temporary.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
-    _log(splits)
-
-
-def _log(splits: dict[str, Any]) -> None:
-    for name, split in splits.items():
-        for head in HEADS:
-            others = ", ".join(f"{key} {value['mse']:.1f}" for key, value in split[head]["baselines"].items())
-            logger.info("%s %s: model %.1f; %s; floor of the ties %.1f",
-                        name, head, split[head]["model"]["mse"], others, split[head]["tie_floor"])  # fmt: skip
-
-
-def _counts(cells: Cells) -> dict[str, int]:
-    n_samples = len(np.unique(cells.sample.codes))
-    return {"n_cells": len(cells), "n_tokens": len(cells.genes), "n_samples": n_samples}
