@@ -1,20 +1,15 @@
 """A good model, one trained on shuffled genes and untrained ones are told apart by the evaluation and the report."""
 
-import json
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import pytest
-import torch
 from small_shards import expressed, vocabulary_of, write_data
+from told_apart import files_of, measured, shuffled, untrained
 
 from censusformer.cli import main
-from censusformer.model import ModelConfig, Pretrainer
-from censusformer.report import tables
-from censusformer.report.findings import duels, learned
+from censusformer.report.findings import learned
 from censusformer.tokens.cells import Categories
-from censusformer.training.checkpoints import load, save
 
 SAMPLES = 8
 SIZE = ["--model-n-layers", "1", "--model-d-model", "48", "--model-n-heads", "4", "--model-d-ff", "64"]
@@ -24,13 +19,6 @@ TRAIN = ["--train-batch-size", "16", "--train-lr", "0.005"]
 def sampled(cells, name):
     labels = Categories.of([f"d:{name}{i % SAMPLES}" for i in range(len(cells))])
     return replace(cells, sample=labels, dataset_id=Categories.of(["d"] * len(cells)))
-
-
-def shuffled(cells):
-    """The same cells, each one's bins dealt out anew among its genes: nothing of a gene is left to learn."""
-    rng = np.random.default_rng(3)
-    order = np.lexsort((rng.random(cells.n_tokens), np.repeat(np.arange(len(cells)), cells.lengths)))
-    return replace(cells, values=cells.values[order])  # noqa: PD011 - an array of Cells
 
 
 def write(folder, change):
@@ -47,18 +35,6 @@ def write(folder, change):
     return folder
 
 
-def files_of(data):
-    return ["--shards", str(data / "shards.json"), "--vocab", str(data / "vocab.json")]
-
-
-def untrained(path, out):
-    """The same model with fresh weights; its biases start where training's do not: at 0."""
-    content = load(path, "model")
-    torch.manual_seed(0)
-    fresh = Pretrainer(ModelConfig(**content["model"])).state_dict()
-    save(out, "model", {**content, "state_dict": fresh})
-
-
 @pytest.fixture(name="found", scope="module")
 def _found(tmp_path_factory):
     """Duels of each model on the same held-out cells, beside baselines of the true training cells."""
@@ -71,18 +47,6 @@ def _found(tmp_path_factory):
         models[name] = folder / name / "best_model.pt"
     untrained(models["good"], models["untrained"])
     return {name: measured(path, real, folder / f"{name}-evaluation") for name, path in models.items()}
-
-
-def measured(model, data, out):
-    options = ["--samples", str(data / "samples.parquet"), "--evaluate-ridge-components", "3", "--out", str(out)]
-    assert main(["evaluate", "--model", str(model), *files_of(data), *options]) == 0
-    summary = json.loads((out / "summary.json").read_text())["splits"]["test"]
-    intervals = {
-        (head, name): (duel["low"], duel["high"])
-        for head in ("gep", "gepc") for name, duel in summary[head]["baselines"].items()
-    }  # fmt: skip
-    table = pd.read_parquet(out / "reconstruction.parquet")
-    return duels(tables.errors(table, "test"), intervals)
 
 
 def error(found, name, head):

@@ -1,10 +1,17 @@
 """Real blood through ingest and the whole graph."""
 
+import json
+import shutil
 import subprocess
 import sys
 
 import pyarrow.parquet as pq
 import pytest
+from told_apart import files_of, measured, shuffled, untrained
+
+from censusformer.cli import main
+from censusformer.report.findings import learned
+from censusformer.tokens.shards import file_sha256, read_shard, write_shard
 
 from .conftest import Project
 
@@ -80,6 +87,32 @@ def test_embeddings_of_real_types(run):
     told = table[table["metric"] == "linear_accuracy"].set_index(["task", "representation"])["value"]
     assert told["tells_dataset", "gene_set"] > 0.9  # a list of genes of one's own betrays the sample
     assert {"clusters", "mixing"} <= set(table["task"])
+
+
+def test_models_that_learned_nothing_are_told_apart(run, tmp_path):
+    """The graph's model beside its untrained twin and one trained on bins dealt out anew among a cell's genes."""
+    data, base = run.path("blood-h5ad"), run.path("blood-h5ad/base")
+    untrained(base / "best_model.pt", tmp_path / "untrained.pt")
+    listed = json.loads((data / "shards.json").read_text())
+    for split, content in listed["splits"].items():
+        for file in content["files"]:
+            cells, meta = read_shard(data / file["path"])
+            path = tmp_path / "mixed" / file["path"]
+            write_shard(path, cells if split == "test" else shuffled(cells), meta)
+            file["sha256"] = file_sha256(path)
+    (tmp_path / "mixed/shards.json").write_text(json.dumps(listed))
+    shutil.copy(data / "vocab.json", tmp_path / "mixed")
+    size = ["--model-n-layers", "2", "--model-d-model", "32", "--model-d-ff", "64", "--train-max-steps", "150"]
+    assert main(["pretrain", *files_of(tmp_path / "mixed"), "--out", str(tmp_path / "shuffled"), *size]) == 0
+    models = {"good": base / "best_model.pt", "shuffled": tmp_path / "shuffled/best_model.pt"}
+    models["untrained"] = tmp_path / "untrained.pt"
+    found = {name: measured(model, data, tmp_path / f"{name}-evaluation") for name, model in models.items()}
+    for head in ("gep", "gepc"):
+        errors = {name: next(duel.model for duel in duels if duel.head == head) for name, duels in found.items()}
+        baselines = {duel.baseline: duel.other for duel in found["good"] if duel.head == head}
+        assert errors["good"] < baselines["gene_mean"] < errors["shuffled"] < errors["untrained"]
+    assert learned(found["good"]).startswith("It learned what genes say of each other")
+    assert all(learned(found[name]).startswith("It learned nothing of use") for name in ("shuffled", "untrained"))
 
 
 def test_page_names_the_data(run):
