@@ -130,8 +130,10 @@ def test_killed_again_and_again_at_random_moments_it_ends_as_if_nothing_had_been
 
 
 @pytest.mark.slow
-def test_two_processes_take_the_steps_of_one(folder, tmp_path):
-    """The last batch has one cell, so that one of the two processes has none of it; the others go in several parts."""
+def test_two_processes_take_the_steps_of_one(folder, tmp_path, monkeypatch):
+    """The last batch has one cell, so that one of the two has none of it; the others go in several parts."""
+    for name, value in (("NTASKS", 1), ("PROCID", 0), ("LOCALID", 0), ("NODEID", 0)):
+        monkeypatch.setenv(f"SLURM_{name}", str(value))  # as in a job of SLURM's that starts one process
     more = ["--train-epochs", 3, "--train-batch-size", 149, "--model-dropout", 0, "--execution-log-every", 1]
     assert main(command(folder, tmp_path / "one", *more)) == 0
     more += ["--execution-devices", 2, "--execution-max-tokens", 700]

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import os
 import platform
 import resource
 import shutil
@@ -54,6 +55,7 @@ def settings_of(options: Mapping[str, Any]) -> Settings:
 def start_fabric(execution: ExecutionSettings) -> "Fabric":
     """Launch Fabric on what there is: GPUs, else the CPU; one process a device."""
     from lightning.fabric import Fabric
+    from lightning.fabric.plugins.environments import LightningEnvironment
 
     cuda = torch.cuda.is_available()
     if cuda:
@@ -70,9 +72,15 @@ def start_fabric(execution: ExecutionSettings) -> "Fabric":
             num_nodes=execution.nodes,
             strategy="ddp" if execution.devices * execution.nodes > 1 else "auto",
             precision=precision_of(execution.precision, cuda=cuda),
+            plugins=LightningEnvironment() if _alone(execution) else None,
         )
     fabric.launch()
     return fabric
+
+
+def _alone(execution: ExecutionSettings) -> bool:
+    """Whether SLURM started one process alone, so that it has to start the others on its node itself."""
+    return os.environ.get("SLURM_NTASKS") == "1" and execution.devices > 1
 
 
 def precision_of(name: str, *, cuda: bool) -> str:
