@@ -5,7 +5,8 @@
 measures two loaders on the same cells: everything decoded in memory, and a window over shards where not all fit. Each
 is timed without masks (packed batches, as loaders are usually compared) and with the masks of training, per CPU second
 of this process; for the window that includes reading, decoding and checking. Without --shards, 100,000 made up cells of
-317 tokens on average, in 40 shards of 2 samples each. Needs torch, lightning, numpy, pandas and pyarrow alone.
+317 tokens on average, in 40 shards of 2 samples each. Needs torch, lightning, numpy, pandas and pyarrow alone; --others
+adds rows for scDataset, Hugging Face datasets and torchdata where they are installed (other_loaders.py).
 
 Shuffle entropy: of the samples in a batch of 64, mean over batches, in bits; ideal: of batches drawn at random.
 """
@@ -13,6 +14,7 @@ Shuffle entropy: of the samples in a batch of 64, mean over batches, in bits; id
 import argparse
 import json
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +23,7 @@ from pathlib import Path
 import inputs
 import numpy as np
 import torch
+from other_loaders import others
 
 from censusformer.tokens.cells import Cells, Sequences, sequences
 from censusformer.tokens.shards import ShardMeta, file_sha256, read_manifest, write_shard
@@ -65,12 +68,29 @@ def in_memory(cells: Cells, cls: int) -> Iterator[Sequences]:
 
 def rate(batches: Callable[[], Iterator[Batch]], repeats: int) -> float:
     """Cells a CPU second over an epoch, the best of some."""
+    return fastest(lambda: (batch.n_cells for batch in batches()), repeats)
+
+
+def fastest(numbers: Callable[[], Iterator[int]], repeats: int) -> float:
+    """The same of an epoch that says how many cells each batch has."""
     best = 0.0
     for _ in range(repeats):
         start = time.process_time()
-        n = sum(batch.n_cells for batch in batches())
+        n = sum(numbers())
         best = max(best, n / (time.process_time() - start))
     return best
+
+
+def beside(cells: Cells, n_genes: int, repeats: int) -> list[dict]:
+    """Rows of the other loaders; why one is missing goes to stderr."""
+    rows = []
+    for name, loader in others(cells, n_genes, BATCH).items():
+        if isinstance(loader, str):
+            print(f"{name}: {loader}", file=sys.stderr)
+            continue
+        found = fastest(loader, repeats)
+        rows.append({"loader": name, "cells/s a core": found, "with masks": None, "shuffle entropy": None})
+    return rows
 
 
 def entropy(blocks: Iterator[Sequences], sample_of: dict[int, int]) -> float:
@@ -134,6 +154,8 @@ def measure(manifest: Path, cells: Cells, vocabulary: Vocabulary, args: argparse
             "with masks": rate(lambda training=training: training.epoch(0), args.repeats),
             "shuffle entropy": entropy(blocks(), sample_of),
         })  # fmt: skip
+    if args.others:
+        rows += beside(cells, vocabulary.n_genes, args.repeats)
     early, most = grows(window)
     shuffled = np.random.default_rng(0).permutation(cells.sample.codes)
     figures = {
@@ -161,6 +183,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=100_000, help="made up cells")
     parser.add_argument("--memory", type=float, help="GB of the window (default: half of the shards, decoded)")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--others", action="store_true", help="measure other loaders, too")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.shards is not None:

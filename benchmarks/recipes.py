@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--shards", type=Path, required=True, help="folder of a data set, or its shards.json")
     parser.add_argument("--results", type=Path, required=True, help="folder for the runs' traces")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--fast-epochs", type=float, nargs="+", default=[6.0], help="of the six, for recipe fast")
+    parser.add_argument("--fast-epochs", type=float, nargs="*", default=[6.0], help="of the six, for recipe fast")
     parser.add_argument(
         "--changes", nargs="*", default=CHANGES, help=f"changes of fast to measure, of: {'; '.join(CHANGES)}"
     )

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from censusformer.model import attention
@@ -34,27 +34,33 @@ def run(function, tensors, weight):
     return [out.detach(), *(x.grad for x in tensors)]
 
 
+def agree(found, wanted):
+    """Within 1e-5 of the size of what is wanted; gradients of cells of one token are zero but for rounding."""
+    for one, two in zip(found, wanted, strict=True):
+        assert (one.double() - two).norm() <= 1e-5 * two.norm() + 1e-6 * two.numel() ** 0.5
+
+
+LENGTHS = st.one_of(  # any length, and many cells
+    st.lists(st.integers(1, 60), min_size=1, max_size=12),
+    st.lists(st.integers(1, 1201), min_size=1, max_size=3),
+)
+
+
 @pytest.mark.parametrize("backend", ["cpu", "padded"])
 @settings(max_examples=15, deadline=None)
-@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=12), seed=st.integers(0, 1000))
+@given(lengths=LENGTHS, seed=st.integers(0, 1000))
+@example(lengths=[1], seed=0)
+@example(lengths=[1201], seed=0)
+@example(lengths=[1, 1201, 2], seed=0)
+@example(lengths=[1, 2, 3, 40] * 250, seed=0)
 def test_back_ends_agree_with_the_plain_formula(backend, lengths, seed):
     tensors, weight, cu_seqlens = inputs(lengths, seed=seed)
     wanted = run(lambda q, k, v: plain(q, k, v, cu_seqlens), tensors, weight)
     exact = run(lambda q, k, v: attention(q, k, v, cu_seqlens, backend), tensors, weight)
     single = run(lambda q, k, v: attention(q, k, v, cu_seqlens, backend), [x.float() for x in tensors], weight.float())
-    for one, two, three in zip(wanted, exact, single, strict=True):
+    agree(single, wanted)
+    for one, two in zip(wanted, exact, strict=True):
         torch.testing.assert_close(two, one, rtol=1e-9, atol=1e-9)
-        torch.testing.assert_close(three.double(), one, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("backend", ["cpu", "padded"])
-@pytest.mark.parametrize("lengths", [[1201], [1, 1201, 2], [3] * 1000], ids=["longest", "mixed", "thousand"])
-def test_back_ends_agree_at_the_extremes(backend, lengths):
-    tensors, weight, cu_seqlens = inputs(lengths, heads=1, width=4)
-    wanted = run(lambda q, k, v: plain(q, k, v, cu_seqlens), tensors, weight)
-    single = run(lambda q, k, v: attention(q, k, v, cu_seqlens, backend), [x.float() for x in tensors], weight.float())
-    for one, two in zip(wanted, single, strict=True):
-        torch.testing.assert_close(two.double(), one, rtol=1e-5, atol=1e-5)
 
 
 def test_a_cell_does_not_see_another():
