@@ -1,4 +1,5 @@
 import pytest
+from embedded_inputs import write_embedded
 from report_inputs import BASELINES, MODEL, write_inputs
 
 from censusformer.cli import main
@@ -48,3 +49,13 @@ def test_the_same_inputs_give_the_same_card(text, tmp_path):
     other = card(tmp_path / "run")
     assert other.splitlines()[7:] == text.splitlines()[7:]  # the title is the settings'
     assert other == text
+
+
+def test_embeddings_stand_in_the_card_where_they_were_measured(text, tmp_path):
+    assert "### Embeddings" not in text
+    argv = write_inputs(tmp_path)
+    write_embedded(tmp_path / "evaluation")
+    assert main(argv) == 0
+    written = (tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8")
+    part = written[written.index("### Embeddings") : written.index("## What was compared")]
+    assert "macro-F1" in part and part.count("\n- ") >= 2

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from censusformer.report import leakage, measured, tables
+from censusformer.report import embedded, leakage, measured, tables
+from censusformer.report.embedded import Embedded
 from censusformer.report.findings import HEAD_NAMES, LABELS, certainty, duels, head_sentences, headline
 from censusformer.report.run import Run
 from censusformer.report.tables import BASELINES, HEADS
@@ -25,6 +26,7 @@ def render_card(run: Run) -> str:
         "## Measured\n",
         *(f"{_errors(run, one)}\n" for one in dict.fromkeys([split, "valid"])),
         _MEANING,
+        *([_embeddings(run.embedded)] if run.embedded else []),
         "## What was compared between training and test\n",
         _spaces(leakage.leakage_text(run.leakage)) + "\n",
         "## Use\n",
@@ -83,6 +85,13 @@ def _errors(run: Run, split: str) -> str:
               if (head, name) in rows.index]  # fmt: skip
     shown = [(name, f"{row['mse']:.1f}", measured.interval(row["low"], row["high"])) for name, row in [*body, *others]]
     return "\n".join([*lines, *_table(("Predictor", "Error", "95 % interval"), shown)]) + "\n"
+
+
+def _embeddings(found: Embedded) -> str:
+    """Cell types told from the embeddings, beside other representations; and what betrays the batch."""
+    sentences = [*embedded.verdict(found), embedded.batch(found)]
+    head = "### Embeddings\n\nCell types told from embeddings, macro-F1, and what tells the batch:\n\n"
+    return head + "\n".join(f"- {_plain(sentence)}" for sentence in sentences) + "\n"
 
 
 def _datasets(run: Run) -> str:
