@@ -39,6 +39,7 @@ TOOLS = {  # subcommands without a rule
     "embed": "embed the cells of an h5ad file with a pretrained model",
     "finetune": "train a task's head on labelled cells and measure it on persons held out",
     "integrate": "take the batch out of the embeddings of an h5ad file",
+    "perturb": "remove or raise a gene in the model and list what moves",
     "predict": "label the cells of an h5ad file with a fine-tuned model",
     "export": "write a model as safetensors or in scGPT's layout",
     "import_model": "make a model of a folder with safetensors or in scGPT's layout",

@@ -109,7 +109,7 @@ def test_bad_input_is_one_line(path, tmp_path, case, capsys):
     else:
         options = ["--integrate-label", "kind", "--scores", tmp_path / "scores.json"]
     words = {
-        "column": "obs has no column 'study'",
+        "column": "obs has no column 'study' (integrate.batch)",
         "one": "all cells are of the batch 'a': there is nothing to integrate",
         "few": "the batch 'few' has 9 cells: 10 at least are needed",
         "missing": "obs.dataset_id is empty for 9 cells",

@@ -48,7 +48,12 @@ class Labelled:
 
 
 def read_labelled(
-    own: OwnCells, label: str, person: str | None = AUTO, ignore: tuple[str, ...] = (UNKNOWN,)
+    own: OwnCells,
+    label: str,
+    person: str | None = AUTO,
+    ignore: tuple[str, ...] = (UNKNOWN,),
+    *,
+    key: str = "finetune.label",
 ) -> Labelled:
     """Read the cells that have a label.
 
@@ -63,6 +68,8 @@ def read_labelled(
         matter.
     ignore
         Labels that are none; empty ones never are.
+    key
+        The setting that names the column, for messages.
 
     Raises
     ------
@@ -70,7 +77,7 @@ def read_labelled(
         Where a column is missing, or no cell has a label.
     """
     source = own.source
-    labels = _column(source, label, "finetune.label")
+    labels = _column(source, label, key)
     kept = ~np.isin(labels, ["", "nan", "None", *ignore])
     if not kept.any():
         raise InputError(f"{source.name}: no cell has a label in obs.{label} but {', '.join(map(repr, ignore))}")

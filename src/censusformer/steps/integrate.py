@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     model = load(args.model)
     set_threads(model.module.config.d_model, args.threads)
     own = OwnCells(open_file(args.h5ad, args.layer), model.reading, args.min_coverage)
-    data = read_labelled(own, args.integrate_batch, None, ())
+    data = read_labelled(own, args.integrate_batch, None, (), key="integrate.batch")
     if len(data) < len(own):
         raise InputError(f"{args.h5ad}: {len(own) - len(data)} cells have no batch in obs.{args.integrate_batch}")
     before = embed_cells(model.module, data.cells)
