@@ -87,6 +87,12 @@ def test_names_are_safe_and_differ():
     assert sweeps.name_of("demo", odd) != sweeps.name_of("demo", {"census.filter": "tissue == 'a_b'"})
 
 
+def test_a_long_name_is_cut_and_stays_a_name(base, schema):
+    paths = [f"results/{'long' * 40}/{i}/best_model.pt" for i in range(2)]
+    found = sweeps.read_sweep({**base, "sweep": {"train.init_from": [None, *paths]}}, schema)
+    assert len({run for _, run in found.runs}) == 3 and max(len(run) for _, run in found.runs) == 100
+
+
 @pytest.mark.parametrize(
     ("sweep", "said"),
     [

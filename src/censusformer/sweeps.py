@@ -24,6 +24,7 @@ from censusformer.errors import InputError
 
 MOST = 1000  # combinations; more take Snakemake minutes to plan, and nobody reads a page about them
 ABOUT = ("name", "criterion", "embeddings")  # keys of `sweep` that are about it as a whole
+LONGEST = 100  # a name, as the schema has it
 CRITERION = "valid.gep.reducible_removed"
 _CRITERIA = re.compile(r"(valid|test)\.(gep|gepc)\.(mse|mae|r2|spearman_cell|reducible_removed)")
 _NAME = re.compile(r"[A-Za-z0-9_][\w.+-]{0,99}")
@@ -161,8 +162,8 @@ def name_of(base: str, changes: Mapping[str, Any]) -> str:
     """'base', {'train.seed': 2} -> 'base-train.seed_2': a name that a person, a shell and a Parquet reader can read."""
     shown = {key: "+".join(map(str, value)) if isinstance(value, list) else value for key, value in changes.items()}
     text = "-".join([base, *(f"{key}_{value}" for key, value in sorted(shown.items()))])
-    safe = re.sub(r"[^\w.+-]+", "_", text)[:100]
-    return safe if safe == text else f"{safe}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    safe = re.sub(r"[^\w.+-]+", "_", text)[:LONGEST]
+    return safe if safe == text else f"{safe[: LONGEST - 7]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def cells_to_train(settings: Settings) -> float:
