@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from real_chunk import real_counts, write_chunk
 
 from censusformer.cli import main
+from censusformer.evaluation import embedding_scores
 from censusformer.tokens.cells import concat
 from censusformer.tokens.masking import evaluation_mask
 from censusformer.tokens.shards import empty_cells, read_shard, read_split, write_shard
@@ -276,6 +277,19 @@ def test_ones_own_cells_beside_baselines_of_the_training_cells(run, tmp_path, ca
     write_own(tmp_path / "seen.h5ad", dataset="d")  # the names and data set of training cells
     own(run, tmp_path / "seen.h5ad", tmp_path / "none", "--shards", run / "shards.json", code=2)
     assert "are in both train and test" in capsys.readouterr().err
+
+
+def test_labels_are_told_from_embeddings_of_ones_own_cells(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(embedding_scores, "integration_scores", lambda *given: {})  # half a minute; tested apart
+    write_own(tmp_path / "mine.h5ad")
+    own(run, tmp_path / "mine.h5ad", tmp_path / "out", "--embeddings", "--evaluate-ratios", 0.5)
+    scores = pd.read_parquet(tmp_path / "out/embeddings.parquet")
+    part = scores[(scores["task"] == "in_turn") & (scores["metric"] == "knn_accuracy")].set_index("representation")
+    assert {"model_cls", "untrained_cls", "pca", "gene_set"} <= set(part.index)
+    assert part["n"].eq(80).all() and part["value"].between(0, 1).all()
+    tasks = json.loads((tmp_path / "out/embeddings.json").read_text())["tasks"]
+    assert tasks["in_turn"]["n_persons"] == 4
+    assert tasks["held_out"] == {"why_not": "there are no held-out samples"}
 
 
 def test_other_columns_can_hold_donors_and_labels(run, tmp_path, capsys):
