@@ -5,8 +5,13 @@ from sweep_runs import BASE, by_sample, metrics
 
 from censusformer.config import flatten
 from censusformer.report.sweep import Sweep, SweepRun, headline, shown, text
+from censusformer.report.sweep_page import render
 
-ARGS = {"data": {"train_cells": 10}, "parameters": {"total": 5, "non_embedding": 3}, "result": {"steps": 4}}
+ARGS = {
+    "data": {"train_cells": 10},
+    "parameters": {"total": 5, "non_embedding": 3},
+    "result": {"steps": 4, "seconds": 9},
+}
 
 
 def sweep_of(*entries, criterion="valid.gep.mse", splits=("valid", "test")):
@@ -57,6 +62,15 @@ def test_without_held_out_samples_validation_stands_in():
     sweep = sweep_of(*ONE_AT_A_TIME, criterion="test.gep.mse", splits=("valid",))
     assert sweep.wanted == ("valid", "gep", "mse")
     assert "on validation cells" in headline(sweep)
+
+
+def test_validation_cells_that_differ_are_told():
+    """Not so other bins of the same cells."""
+    sweep = sweep_of(*ONE_AT_A_TIME, criterion="valid.gep.reducible_removed")
+    assert "Validation cells differ" not in render(sweep)
+    more = sweep.runs[0].by_sample
+    sweep.runs[0].by_sample["n"] = more["n"].where(more["split"] == "test", 2 * more["n"])
+    assert "Validation cells differ" in render(Sweep(sweep.name, sweep.criterion, sweep.runs))
 
 
 def test_one_setting_says_so():

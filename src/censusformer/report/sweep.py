@@ -206,6 +206,11 @@ class Sweep:
         others = [group for group in groups if group is not reference]
         return {group.name: compare.difference(group, reference, head, metric, noise) for group in others}
 
+    def same_positions(self, split: str) -> bool:
+        """Whether each sample of a split has as many hidden values in all runs: the same cells, whatever their bins."""
+        counts = [run.of("gep")["n"] for group in self._groups[split] for run in group.runs]
+        return all(count.equals(counts[0]) for count in counts)
+
     def same_values(self, split: str) -> bool:
         """Whether all runs were asked for the same hidden values of a split, so that their errors compare."""
         return all(compare.same_values(self._groups[split], head) for head in HEADS)

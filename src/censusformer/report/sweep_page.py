@@ -85,7 +85,12 @@ def _warnings(sweep: Sweep) -> Iterator[str]:
     asked = sweep.criterion.split(".")[0]
     if asked != split:
         yield f"Nothing was held out: {sweep.criterion} is taken on validation cells, whose samples were trained on."
-    if not sweep.same_values(split) and metric not in (REMOVED, "spearman_cell"):
+    if split == "valid" and not sweep.same_positions(split):
+        yield (
+            "Validation cells differ between the data sets of this sweep, and some are easier than others, so that the "
+            f"criterion does not compare across data; held-out samples do (test.gep.{REMOVED})."
+        )
+    elif not sweep.same_values(split) and metric not in (REMOVED, "spearman_cell"):
         yield (
             f"Not all settings were asked for the same hidden values of the {SPLIT_NAMES[split]} (data, genes or bins "
             f"differ), so that {metric} does not compare; {split}.gep.{REMOVED} does."
