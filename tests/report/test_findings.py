@@ -98,6 +98,15 @@ def test_what_was_learned_is_said_at_a_glance(gep, low, said):
     assert learned(duels(table, {})).endswith("That rests on too few samples for intervals.")
 
 
+def test_passing_some_means_alone_is_not_called_more():
+    table = errors({"gep": 157.0}, {"constant": 204.0, "gene_mean": 160.0, "gene_mean_shift": 155.0, "ridge": 144.0})
+    found = duels(table, dict.fromkeys([("gep", "constant"), ("gep", "gene_mean")], (1.0, 9.0)))
+    assert learned(found) == (
+        "It learned more than the mean of each gene, but does not surely pass the gene mean with the cell's shift and "
+        "ridge regression."
+    )
+
+
 def test_heads_that_learned_different_things_are_told_apart():
     table = errors({"gep": 100.0, "gepc": 300.0}, {"constant": 204.0, "gene_mean": 160.0})
     found = duels(table, dict.fromkeys([("gep", "constant"), ("gep", "gene_mean")], (3.0, 9.0)))

@@ -153,8 +153,9 @@ def _level(passed: set[str], measured: set[str]) -> str:
         return "It learned what genes say of each other: it passes every baseline, the linear one included."
     if "gene_mean" not in passed:
         return "It learned little: it does not surely pass the mean of each gene, which needs no model."
-    better = listed([NAMES[name] for name in BASELINES if name in measured - passed])
-    return f"It learned what genes say of each other, but does not surely pass {better}."
+    better = [name for name in BASELINES if name in measured - passed]
+    what = "what genes say of each other" if better == ["ridge"] else "more than the mean of each gene"
+    return f"It learned {what}, but does not surely pass {listed([NAMES[name] for name in better])}."
 
 
 def head_sentences(found: Sequence[Duel]) -> list[str]:
