@@ -57,7 +57,7 @@ StateSaveLocation={state}/slurmctld
 SlurmdParameters=config_overrides
 SlurmdTimeout=10
 KillWait=5
-MinJobAge=300
+MinJobAge=3600
 GresTypes=gpu
 NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port=[17901-17902] CPUs=1 RealMemory=64000 Gres=gpu:fake:2
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP

@@ -77,9 +77,9 @@ def local(tmp_path_factory, root):
 
 
 @pytest.fixture(scope="session")
-def finished(cluster, tmp_path_factory, root):
+def finished(cluster, local, tmp_path_factory):
     """The same by `--profile slurm`; `records` holds what SLURM has on record of its jobs, by rule."""
-    workplace = OnCluster(tmp_path_factory.mktemp("cluster") / "demo", root, SMALL)
+    workplace = OnCluster(tmp_path_factory.mktemp("cluster") / "demo", local.folder, SMALL)
     code = workplace.start().wait()
     assert code == 0, workplace.output()[-6000:]
     records = [record(job) for job in workplace.submitted()]

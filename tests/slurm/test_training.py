@@ -20,10 +20,11 @@ def curve(workplace, run):
 
 def test_two_nodes_take_the_steps_of_one(copied, local):
     copied.settings = {**SMALL, "run": "two", "execution": {**SMALL["execution"], "nodes": 2}}
-    assert copied.start(MODEL.format("two")).wait() == 0, copied.output()[-6000:]
+    typed = ["--set-resources", "pretrain:gres=gpu:fake:$GPUS"]
+    assert copied.start(MODEL.format("two"), *typed).wait() == 0, copied.output()[-6000:]
     (job,) = copied.submitted()
     found = record(job)
-    assert (found["NumNodes"], found["NumTasks"], found["TresPerNode"]) == ("2", "2", "gres:gpu:1")
+    assert (found["NumNodes"], found["NumTasks"], found["TresPerNode"]) == ("2", "2", "gres:gpu:fake:1")
     one, two = curve(local, "base"), curve(copied, "two")
     assert len(one) == len(two) > 10
     for a, b in zip(one, two, strict=True):
@@ -56,13 +57,14 @@ def test_a_cancelled_training_goes_on(copied, local, tmp_path):
     settings = {**SMALL, "run": "cancelled", "train": {"epochs": 60}}
     undisturbed = trained(local, tmp_path, settings)
     copied.settings = settings
-    process = copied.start(MODEL.format("cancelled"))
+    process = copied.start(MODEL.format("cancelled"), "--set-resources", "pretrain:gres=None")
     wait_for(lambda: list((copied.results / "demo/cancelled/work").glob("*/last.ckpt")), 120)
     (job,) = running(copied)
     subprocess.run(["scancel", job], check=True)
     assert process.wait() == 0, copied.output()[-6000:]
     first, second = (record(job) for job in copied.submitted())
     assert (first["JobState"], second["JobState"]) == ("CANCELLED", "COMPLETED")
+    assert "TresPerNode" not in first
     assert (first["MinMemoryNode"], second["MinMemoryNode"]) == ("8000M", "16000M")
     assert "going on from step" in log(copied, "cancelled")
     assert of_run(copied.results, "cancelled") == undisturbed
