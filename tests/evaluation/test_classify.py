@@ -6,6 +6,11 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from censusformer.evaluation import classify
 
+
+def scores_of(truth, predicted, person):
+    return dict(classify.scores(classify.confusions(truth, predicted, person, 4)))
+
+
 labels = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 7)), min_size=1, max_size=60)
 
 
@@ -13,7 +18,7 @@ labels = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0,
 @given(labels)
 def test_scores_are_scikit_learns(rows):
     truth, predicted, person = np.array(rows).T
-    found = dict(classify.scores(truth, predicted, person))
+    found = scores_of(truth, predicted, person)
     assert found["accuracy"].value == pytest.approx(accuracy_score(truth, predicted))
     expected = f1_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0)
     assert found["macro_f1"].value == pytest.approx(expected)
@@ -26,12 +31,24 @@ def test_intervals_draw_persons_not_cells():
     """Five persons, of whom one is always wrong: no draw of cells would spread that far."""
     person = np.repeat(np.arange(5), 200)
     truth, predicted = np.ones(1000, int), (person > 0).astype(int)
-    score = dict(classify.scores(truth, predicted, person))["accuracy"]
+    score = scores_of(truth, predicted, person)["accuracy"]
     assert (score.value, score.low, score.high) == (0.8, 0.4, 1.0)
 
 
+def test_a_lead_is_drawn_in_pairs():
+    """Persons differ widely, and one classifier has ten more cells right of each: that is certain."""
+    person, truth = np.repeat(np.arange(6), 100), np.ones(600, int)
+    place = np.arange(600) % 100
+    worse = (place < 15 * person).astype(int)
+    better = (place < 15 * person + 10).astype(int)
+    one, other = (classify.confusions(truth, predicted, person, 2) for predicted in (better, worse))
+    lead = dict(classify.leads(one, other))["accuracy"]
+    assert lead == pytest.approx((0.1, 0.1, 0.1, 600))
+    assert dict(classify.scores(one))["accuracy"].high > dict(classify.scores(one))["accuracy"].low + 0.3
+
+
 def test_a_missing_prediction_is_wrong_and_no_label():
-    found = dict(classify.scores(np.array([0, 0, 1]), np.array([0, -1, 1]), np.zeros(3, int)))
+    found = scores_of(np.array([0, 0, 1]), np.array([0, -1, 1]), np.zeros(3, int))
     assert found["accuracy"].value == pytest.approx(2 / 3)
     assert found["macro_f1"].value == pytest.approx((2 / 3 + 1) / 2)
 

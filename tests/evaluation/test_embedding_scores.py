@@ -33,17 +33,19 @@ def test_a_good_embedding_stands_above_noise_and_tells_no_batch(known):
     rng = np.random.default_rng(1)
     good = np.eye(4)[known.label] + 0.2 * rng.normal(size=(400, 4))
     betrays = np.eye(10)[known.person] + 0.2 * rng.normal(size=(400, 10))
-    frame, told = score_all({"good": good, "betrays": betrays}, known)
+    frame, told = score_all({"model_cls": betrays, "good": good}, known)
     assert tuple(frame.columns) == COLUMNS
     values = frame.set_index(["representation", "task", "metric"])["value"]
+    lead = frame.set_index(["representation", "task", "metric"]).loc[("good", "in_turn", "knn_accuracy_lead")]
+    assert lead["low"] < lead["value"] < lead["high"] < -0.3
     for task, metric, winner, loser in (
-        ("held_out", "knn_macro_f1", "good", "betrays"),
-        ("in_turn", "knn_macro_f1", "good", "betrays"),
-        ("tells_sample", "linear_accuracy", "betrays", "good"),
+        ("held_out", "knn_macro_f1", "good", "model_cls"),
+        ("in_turn", "knn_macro_f1", "good", "model_cls"),
+        ("tells_sample", "linear_accuracy", "model_cls", "good"),
     ):
         assert values[winner, task, metric] > 0.9
         assert values[loser, task, metric] < 0.5
-    assert values["good", "mixing", "ilisi"] > values["betrays", "mixing", "ilisi"]
+    assert values["good", "mixing", "ilisi"] > values["model_cls", "mixing", "ilisi"]
     assert told["held_out"]["n"] == ((known.label >= 0) & known.test).sum()
     assert told["integration"]["batch"] == "dataset"
 

@@ -29,6 +29,16 @@ def test_baselines_that_win_are_named_first():
     assert "90 cells of 3 types, 6 persons" in first
 
 
+def test_sure_differences_are_said_with_their_interval():
+    table = scores()
+    lead = ("pca", "held_out", "knn_macro_f1_lead", 0.05, 0.01, 0.09, 90)
+    unsure = ("harmony", "held_out", "knn_macro_f1_lead", 0.05, -0.01, 0.09, 90)
+    table.loc[len(table)], table.loc[len(table) + 1] = lead, unsure
+    first, *others = embedded.verdict(found(embeddings=table))
+    assert first.endswith("Surely different from <cls>, persons drawn in pairs: HVG + PCA -0.05 (-0.09 to -0.01).")
+    assert not any("Surely" in sentence for sentence in others)
+
+
 def test_what_was_not_measured_says_why():
     sentences = embedded.verdict(found(told=told(held_out=MISSING)))
     assert sentences[0] == f"Persons never seen: not measured, since {MISSING}."

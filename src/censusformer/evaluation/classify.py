@@ -124,9 +124,8 @@ def across_persons(x: np.ndarray, y: np.ndarray, person: np.ndarray, predict: Pr
     return predicted
 
 
-def confusions(truth: np.ndarray, predicted: np.ndarray, person: np.ndarray) -> np.ndarray:
-    """Count truth and prediction by person: int64 (persons, labels, labels); predictions below 0 miss."""
-    n = int(max(truth.max(), predicted.max())) + 1
+def confusions(truth: np.ndarray, predicted: np.ndarray, person: np.ndarray, n: int) -> np.ndarray:
+    """Count truth and prediction, both below n, by person: int64 (persons, n, n + 1); predictions below 0 come last."""
     _, who = np.unique(person, return_inverse=True)
     found = np.zeros((who.max() + 1, n, n + 1), np.int64)
     np.add.at(found, (who, truth, np.where(predicted < 0, n, predicted)), 1)
@@ -147,19 +146,32 @@ def macro_f1(confusion: np.ndarray) -> np.ndarray:
     return (f1 * (truth > 0)).sum(-1) / (truth > 0).sum(-1)
 
 
-def scores(truth: np.ndarray, predicted: np.ndarray, person: np.ndarray) -> Iterator[tuple[str, Score]]:
+METRICS = {"accuracy": accuracy, "macro_f1": macro_f1}
+
+
+def scores(by_person: np.ndarray) -> Iterator[tuple[str, Score]]:
     """Accuracy and macro-F1 with intervals that draw whole persons anew (bootstrap, 1,000 times, from five persons on).
 
     Parameters
     ----------
-    truth, predicted, person
-        int (n,); a prediction below 0 is none.
+    by_person
+        int64 (persons, labels, labels + 1), of `confusions`.
     """
-    by_person = confusions(truth, predicted, person)
-    drawn = np.tensordot(times(len(by_person)), by_person, 1) if len(by_person) >= MIN_SAMPLES else None
-    for name, metric in (("accuracy", accuracy), ("macro_f1", macro_f1)):
-        low, high = quantiles(metric(drawn)) if drawn is not None else (float("nan"),) * 2
-        yield name, Score(float(metric(by_person.sum(0))), low, high, len(truth))
+    for name, metric in METRICS.items():
+        yield name, Score(float(metric(by_person.sum(0))), *quantiles(metric(_drawn(by_person))), int(by_person.sum()))
+
+
+def leads(one: np.ndarray, other: np.ndarray) -> Iterator[tuple[str, Score]]:
+    """By how much one classifier is above another on the same cells: the same persons are drawn for both."""
+    for name, metric in METRICS.items():
+        low, high = quantiles(metric(_drawn(one)) - metric(_drawn(other)))
+        yield name, Score(float(metric(one.sum(0)) - metric(other.sum(0))), low, high, int(one.sum()))
+
+
+def _drawn(by_person: np.ndarray) -> np.ndarray:
+    """Sums over persons drawn anew, (1000, labels, labels + 1); none below five persons."""
+    n = len(by_person)
+    return np.tensordot(times(n), by_person, 1) if n >= MIN_SAMPLES else np.empty((0, *by_person.shape[1:]))
 
 
 def batch_sides(batch: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from censusformer.evaluation.classify import CLASSIFIERS, Predict
 from censusformer.evaluation.integration import BATCH_SCORES, integration_scores
 
 COLUMNS = ("representation", "task", "metric", "value", "low", "high", "n")
+MODEL = "model_cls"  # whose lead over the others is measured
 MAJORITY = "majority"  # a classifier that is blind, in the place of a representation
 Row = tuple[str, str, str, float, float, float, int]
 
@@ -119,29 +120,40 @@ def score_all(representations: Mapping[str, np.ndarray], known: Known) -> tuple[
     Rows with `COLUMNS`, and by task the cells, labels and persons, or the reason why it could not be measured.
     """
     tasks = tasks_of(known)
-    blind = np.zeros((len(known.cell), 1), np.float32)
-    rows = [row for task in tasks if not task.why_not for row in _classified(MAJORITY, blind, known, task)]
+    rows = [row for task in tasks if not task.why_not for row in _classified(representations, known, task)]
     scored, why = _mixed(known)
-    width = max(x.shape[1] for x in representations.values())
-    for name, x in representations.items():
-        rows += [row for task in tasks if not task.why_not for row in _classified(name, x, known, task)]
-        if not why:  # columns of zeros change no distance, and scib-metrics compiles once for all
+    if not why:  # columns of zeros change no distance, and scib-metrics compiles once for all
+        width = max(x.shape[1] for x in representations.values())
+        for name, x in representations.items():
             rows += _integrated(name, np.pad(x, ((0, 0), (0, width - x.shape[1])))[scored], known, scored)
     told = {task.name: _told(known, task) for task in tasks}
     told["integration"] = {"why_not": why} if why else _cells(known, known.label, scored) | {"batch": known.batch[0]}
     return pd.DataFrame(rows, columns=list(COLUMNS)), told
 
 
-def _classified(name: str, x: np.ndarray, known: Known, task: Task) -> Iterator[Row]:
-    classifiers = {MAJORITY: classify.majority} if name == MAJORITY else task.classifiers
-    for classifier, predict in classifiers.items():
-        truth, person = task.truth[task.scored], known.person[task.scored]
-        if task.in_turn:
-            predicted = classify.across_persons(x[task.scored], truth, person, predict)
-        else:
-            predicted = predict(x[task.fitted], task.truth[task.fitted], x[task.scored])
-        for metric, score in classify.scores(truth, predicted, person):
-            yield name, task.name, f"{classifier}_{metric}", *score
+def _classified(representations: Mapping[str, np.ndarray], known: Known, task: Task) -> Iterator[Row]:
+    """Scores of one task; and the model's less those of the others, persons drawn in pairs (`*_lead`)."""
+    blind = np.zeros((len(known.cell), 1), np.float32)
+    for score in classify.scores(_confusions(blind, known, task, classify.majority)):
+        yield MAJORITY, task.name, f"{MAJORITY}_{score[0]}", *score[1]
+    for classifier, predict in task.classifiers.items():
+        found = {name: _confusions(x, known, task, predict) for name, x in representations.items()}
+        for name, by_person in found.items():
+            for metric, score in classify.scores(by_person):
+                yield name, task.name, f"{classifier}_{metric}", *score
+            if MODEL in found and name != MODEL:
+                for metric, score in classify.leads(found[MODEL], by_person):
+                    yield name, task.name, f"{classifier}_{metric}_lead", *score
+
+
+def _confusions(x: np.ndarray, known: Known, task: Task, predict: Predict) -> np.ndarray:
+    """Truth and prediction of the scored cells, counted by person."""
+    truth, person = task.truth[task.scored], known.person[task.scored]
+    if task.in_turn:
+        predicted = classify.across_persons(x[task.scored], truth, person, predict)
+    else:
+        predicted = predict(x[task.fitted], task.truth[task.fitted], x[task.scored])
+    return classify.confusions(truth, predicted, person, int(task.truth.max()) + 1)
 
 
 def _mixed(known: Known) -> tuple[np.ndarray, str]:

@@ -97,14 +97,24 @@ def _verdicts(found: Embedded, task: str) -> list[str]:
         values = scores[scores["metric"] == metric].set_index("representation")["value"]
         name = max(("model_cls", "model_mean"), key=values.get)
         others = values[values.index.isin(BASELINES)].sort_values(ascending=False)
+        leads = scores[scores["metric"] == f"{metric}_lead"].set_index("representation")
         sides = ("above it", others[others > values[name]]), ("below it", others[others <= values[name]])
         words = (
             f"{where} {listed([f'{NAMES[key]} {x:.2f}' for key, x in side.items()])}"
             for where, side in sides
             if len(side)
         )
-        sentences.append(f"{TASKS[task]} ({scored}), by {by}: {NAMES[name]} {values[name]:.2f}; {'; '.join(words)}.")
+        sentences.append(
+            f"{TASKS[task]} ({scored}), by {by}: {NAMES[name]} {values[name]:.2f}; {'; '.join(words)}.{_surely(leads)}"
+        )
     return sentences
+
+
+def _surely(leads: pd.DataFrame) -> str:
+    """Which differences from the model's <cls> are no matter of which persons were met."""
+    rows = [row for row in leads.itertuples() if row.Index in BASELINES and (row.low > 0 or row.high < 0)]
+    parts = [f"{NAMES[row.Index]} {-row.value:+.2f} ({-row.high:+.2f} to {-row.low:+.2f})" for row in rows]
+    return f" Surely different from <cls>, persons drawn in pairs: {listed(parts)}." if parts else ""
 
 
 def classified(found: Embedded, task: str) -> Table:
