@@ -3,7 +3,7 @@ import pytest
 
 from censusformer.evaluation import leakage
 from censusformer.evaluation.leakage import Side
-from censusformer.hashing import words
+from censusformer.hashing import splitmix64, words
 
 WORDS = words(f"gene{i}" for i in range(9))
 
@@ -19,6 +19,16 @@ def test_sets_of_genes_have_one_hash_whatever_their_order():
     one = side([[1, 2, 3], [3, 1, 2], [1, 2], [4, 5, 6], [2, 1]], range(5)).genes
     assert one[0] == one[1] and one[2] == one[4]
     assert len(set(one.tolist())) == 3
+
+
+def test_blocks_of_cells_change_no_hash(monkeypatch):
+    rng = np.random.default_rng(0)
+    lists = [rng.choice(9, size, replace=False) for size in rng.integers(0, 9, 40)]
+    whole = side(lists, range(40)).genes
+    monkeypatch.setattr(leakage, "BLOCK_CELLS", 7)
+    assert np.array_equal(side(lists, range(40)).genes, whole)
+    words = [sum(int(splitmix64(WORDS[gene : gene + 1])[0]) for gene in genes) % 2**64 for genes in lists]
+    assert whole.tolist() == words
 
 
 def test_what_two_splits_share_is_counted():

@@ -9,6 +9,7 @@ import numpy as np
 
 from censusformer.hashing import splitmix64, to_hex
 
+BLOCK_CELLS = 2**14
 MOST_NAMED = 5  # persons or cells that are named
 
 
@@ -35,10 +36,17 @@ class Side:
 
 
 def hash_sets(offsets: np.ndarray, genes: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """Hash each cell's set of genes, whatever their order: the sum of its genes' mixed words, uint64 (n,)."""
-    total = np.zeros(len(genes) + 1, np.uint64)
-    np.cumsum(splitmix64(words)[genes], out=total[1:])  # sums and differences modulo 2**64
-    return total[offsets[1:]] - total[offsets[:-1]]
+    """Hash each cell's set of genes, whatever their order: the sum of its genes' mixed words, uint64 (n,).
+
+    Cells in blocks, so that little more than the tokens themselves is in memory.
+    """
+    mixed, hashed = splitmix64(words), np.empty(len(offsets) - 1, np.uint64)
+    for first in range(0, len(hashed), BLOCK_CELLS):
+        at = offsets[first : first + BLOCK_CELLS + 1]
+        total = np.zeros(at[-1] - at[0] + 1, np.uint64)
+        np.cumsum(mixed[genes[at[0] : at[-1]]], out=total[1:])  # sums and differences modulo 2**64
+        hashed[first : first + BLOCK_CELLS] = np.diff(total[at - at[0]])
+    return hashed
 
 
 def persons(status: Sequence[str], people: Sequence[str] | None) -> dict[str, Any]:
