@@ -177,7 +177,7 @@ def _wide_measures(rows: pd.DataFrame) -> pd.DataFrame:
 def _measure(metric: str, value: float) -> str | None:
     if np.isnan(value):
         return None
-    return f"{value:.1f}" if metric == "mse" else f"{value:.3f}"
+    return f"{value:.1f}" if metric == "mse" else f"{round(value, 3) + 0.0:.3f}"  # no -0.000
 
 
 def curves(metrics: pd.DataFrame) -> pd.DataFrame:
