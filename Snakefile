@@ -13,6 +13,7 @@ include: "workflow/rules/slurm.smk"
 include: "workflow/rules/census.smk"
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/model.smk"
+include: "workflow/rules/finetune.smk"
 include: "workflow/rules/sweep.smk"
 
 
@@ -25,6 +26,11 @@ rule all:
     default_target: True
     input:
         [f"results/{dataset}/{run}/{name}" for dataset, run in RUNS for name in RUN_FILES],
+        [
+            f"results/{dataset}/{run}/{TASK_FILES[task]}"
+            for dataset, run in RUNS
+            for task in RUNS[dataset, run]["finetune.tasks"]
+        ],
         [f"results/{dataset}/chunks" for dataset in DATA],  # else a folder deleted by hand would hide changed settings
         [SWEEP_PAGE] if SWEEP.name else [],
 

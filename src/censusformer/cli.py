@@ -30,6 +30,8 @@ STEPS = {
     "pretrain": "pretrain the encoder on masked expression",
     "evaluate": "measure a model beside its baselines",
     "embeddings": "measure a model's embeddings of cells and genes beside baselines",
+    "finetune": "train a task's head on labelled cells and measure it on persons held out",
+    "integrate": "take the batch out of the embeddings of an h5ad file",
     "report": "write the page about a run",
     "sweep": "write the page about all runs of a sweep",
 }
@@ -37,8 +39,6 @@ TOOLS = {  # subcommands without a rule
     "clean": "remove what interrupted or older trainings left in work folders",
     "compare": "put evaluated models side by side, and say which differences are noise",
     "embed": "embed the cells of an h5ad file with a pretrained model",
-    "finetune": "train a task's head on labelled cells and measure it on persons held out",
-    "integrate": "take the batch out of the embeddings of an h5ad file",
     "perturb": "remove or raise a gene in the model and list what moves",
     "predict": "label the cells of an h5ad file with a fine-tuned model",
     "export": "write a model as safetensors or in scGPT's layout",

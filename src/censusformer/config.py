@@ -11,8 +11,8 @@ import yaml
 from censusformer.errors import InputError
 
 DATA_SECTIONS = ("census", "chunk", "filter", "hvg", "normalize", "binning", "split", "tokenize")  # results/{dataset}
-RUN_SECTIONS = ("mask", "model", "train", "evaluate", "embeddings")  # results/{dataset}/{run}
-NO_SWEEP = ("evaluate", "embeddings", "execution")  # no model would differ
+RUN_SECTIONS = ("mask", "model", "train", "evaluate", "embeddings", "finetune")  # results/{dataset}/{run}
+NO_SWEEP = ("evaluate", "embeddings", "finetune", "execution")  # no model would differ
 RESERVED = frozenset(
     [
         "benchmarks",
@@ -164,6 +164,8 @@ def _relations(settings: Mapping[str, Any]) -> list[str]:
         lines.append("census.min_cells_per_sample is over census.max_cells_per_sample: no sample could be chosen")
     if model["d_model"] % model["n_heads"]:
         lines.append(f"model.d_model: {model['d_model']} is no multiple of model.n_heads ({model['n_heads']})")
+    if settings["finetune"]["tasks"] and settings["finetune"]["h5ad"] is None:
+        lines.append("finetune.h5ad: null, but finetune.tasks needs an h5ad file of cells with labels")
     taken = RESERVED & {settings["dataset"], settings["run"]}
     lines += [f"dataset and run may not be called {name}: a folder of that name has a meaning" for name in taken]
     return lines

@@ -97,7 +97,7 @@ def test_scores_stand_beside_usual_methods(path, file, tmp_path):
 def test_bad_input_is_one_line(path, tmp_path, case, capsys):
     adata, options = two_studies(), []
     if case == "column":
-        options = ["--integrate-batch", "study"]
+        options = ["--finetune-batch", "study"]
     elif case == "one":
         adata.obs["dataset_id"] = "a"
     elif case == "few":
@@ -107,14 +107,14 @@ def test_bad_input_is_one_line(path, tmp_path, case, capsys):
     elif case == "strength":
         options = ["--integrate-strength", "-1"]
     else:
-        options = ["--integrate-label", "kind", "--scores", tmp_path / "scores.json"]
+        options = ["--finetune-label", "kind", "--scores", tmp_path / "scores.json"]
     words = {
-        "column": "obs has no column 'study' (integrate.batch)",
+        "column": "obs has no column 'study' (finetune.batch)",
         "one": "all cells are of the batch 'a': there is nothing to integrate",
         "few": "the batch 'few' has 9 cells: 10 at least are needed",
         "missing": "obs.dataset_id is empty for 9 cells",
         "strength": "integrate.strength -1.0: must be at least 0",
-        "label": "obs has no column 'kind' (integrate.label)",
+        "label": "obs has no column 'kind' (finetune.label)",
     }[case]
     adata.write_h5ad(tmp_path / "mine.h5ad")
     status, out = integrate(path, tmp_path / "mine.h5ad", *options)

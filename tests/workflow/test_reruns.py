@@ -39,6 +39,7 @@ FROM = {
     "evaluate": {"evaluate": 1, "report": 1},
     "embeddings": {"embeddings": 1, "report": 1},
     "report": {"report": 1},  # the page shows all settings
+    "finetune": {"finetune": 1, "integrate": 1, "report": 1},
     "ingest": {"ingest": 1, "select": 1, "genes": 1, "vocab": 1, "manifest": 1, **MODEL},
 }
 TABLE = [
@@ -96,6 +97,15 @@ TABLE = [
     ("embeddings.cells", 200, "embeddings"),
     ("embeddings.umap_cells", 0, "embeddings"),
     ("embeddings.scvi", True, "embeddings"),
+    ("finetune.tasks", ["annotation", "integration"], "finetune"),
+    ("finetune.h5ad", "README.md", "report"),  # no task, nothing to run
+    ("finetune.label", "kind", "report"),
+    ("finetune.person", "donor_id", "report"),
+    ("finetune.batch", "assay", "report"),
+    ("finetune.mode", "full", "report"),
+    ("finetune.folds", 3, "report"),
+    ("finetune.seeds", [1, 2], "report"),
+    ("finetune.unknown", 0.7, "report"),
 ]
 EXECUTION = {
     "devices": 2,
@@ -156,6 +166,7 @@ def test_every_key_is_in_the_table(root):
 @pytest.mark.parametrize(("key", "value", "first"), TABLE, ids=[key for key, _, _ in TABLE])
 def test_a_changed_key_runs_its_step_and_what_follows(planned, key, value, first):
     more = {"census.uri": None} if key in ("census.version", "census.h5ad") else {}
+    more |= {"finetune.h5ad": "config.yaml"} if key == "finetune.tasks" else {}  # a file that is there
     assert plan(planned, **changed(**{key: value, **more})) == FROM[first]
 
 

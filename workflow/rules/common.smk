@@ -27,6 +27,7 @@ except InputError as error:
 RUNS = SWEEP.runs
 DATA = {dataset: only(settings, DATA_SECTIONS) for (dataset, _), settings in RUNS.items()}
 RUN_FILES = ["best_model.pt", "report.html", "config.yaml"]
+TASK_FILES = {task: f"finetune/{task}/scores.json" for task in ("annotation", "integration")}
 MODELS = {Path("results", *pair, "best_model.pt"): pair for pair in RUNS}
 EMBEDDED = ["embeddings", "umap", "genes", "markers", "frequency"]  # tables of the step embeddings
 DEMO = "results/census/demo"
@@ -100,6 +101,11 @@ def effective(wildcards):
 def code(step):
     """Digest of the step's modules: a param, so that an edit re-runs the steps that import it."""
     return code_digest(f"censusformer.steps.{step}")
+
+
+def own_cells(wildcards):
+    """The h5ad file of cells that tasks learn from."""
+    return cfg(wildcards)["finetune.h5ad"]
 
 
 def census_folder(settings):

@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--scores", type=Path, metavar="JSON", help="mixing of batches and separation of labels, beside principal "
         "components, Harmony and the model's own embeddings")  # fmt: skip
     add_reading_arguments(parser)
-    add("--integrate-batch", default="dataset_id", metavar="COLUMN", help="of obs: the batches (default: %(default)s)")
-    add("--integrate-label", default="cell_type", metavar="COLUMN", help="of obs, for scores (default: %(default)s)")
+    add("--finetune-batch", default="dataset_id", metavar="COLUMN", help="of obs: the batches (default: %(default)s)")
+    add("--finetune-label", default="cell_type", metavar="COLUMN", help="of obs, for scores (default: %(default)s)")
     add("--integrate-normalise", choices=["all", "batch"], default="all", help="scale embeddings over all cells, or "
         "those of each batch by its own mean and deviation (default: all)")  # fmt: skip
     add("--integrate-strength", type=float, default=1.0, help="of the adversary against what is lost (default: 1)")
@@ -52,17 +52,17 @@ def run(args: argparse.Namespace) -> None:
     model = load(args.model)
     set_threads(model.module.config.d_model, args.threads)
     own = OwnCells(open_file(args.h5ad, args.layer), model.reading, args.min_coverage)
-    data = read_labelled(own, args.integrate_batch, None, (), key="integrate.batch")
+    data = read_labelled(own, args.finetune_batch, None, (), key="finetune.batch")
     if len(data) < len(own):
-        raise InputError(f"{args.h5ad}: {len(own) - len(data)} cells have no batch in obs.{args.integrate_batch}")
+        raise InputError(f"{args.h5ad}: {len(own) - len(data)} cells have no batch in obs.{args.finetune_batch}")
     before = embed_cells(model.module, data.cells)
     after, batches = integrated(model.module, data, before, args)
     if args.scores:
-        labels = _labels(own.source.obs, args.integrate_label)
+        labels = _labels(own.source.obs, args.finetune_label)
         found = {**_usual(data, batches), "model_cls": before, "integrated": after}
         _write_scores(args.scores, _scores(found, labels, batches))
-    names = ("batch", "normalise", "strength", "epochs", "seed")
-    settings = {name: getattr(args, f"integrate_{name}") for name in names}
+    names = ("normalise", "strength", "epochs", "seed")
+    settings = {"batch": args.finetune_batch, **{name: getattr(args, f"integrate_{name}") for name in names}}
     with copied(args.h5ad, args.out) as store:
         write_vectors(store, KEY, after.shape, iter([after]))
         write_record(store, KEY, {**model.record(own, "cls"), **settings})
@@ -91,7 +91,7 @@ def integrated(
 def _labels(obs: Any, name: str) -> np.ndarray:
     """Labels of all cells, text; empty where a cell has none."""
     if name not in obs:
-        raise InputError(f"obs has no column {name!r} (integrate.label), which scores need")
+        raise InputError(f"obs has no column {name!r} (finetune.label), which scores need")
     labels = obs[name].astype(str).to_numpy(object)
     return np.where(np.isin(labels, ["nan", "None", "unknown"]), "", labels)
 
@@ -112,7 +112,7 @@ def _scores(found: dict[str, np.ndarray], labels: np.ndarray, batches: np.ndarra
 
     kept = labels != ""
     if not kept.any():
-        raise InputError("no cell has a label (integrate.label), which scores need")
+        raise InputError("no cell has a label (finetune.label), which scores need")
     classes = np.unique(labels[kept], return_inverse=True)[1]
     return {name: integration_scores(x[kept], classes, batches[kept]) for name, x in found.items()}
 
