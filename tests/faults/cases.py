@@ -226,7 +226,7 @@ def damaged_checkpoint(finished, expected, folder, names=GOES_ON_FROM, seed=0):
         shutil.rmtree(workplace.results / "demo/base")
         before, process = workplace.finished(), workplace.start()
         work = workplace.results / "demo/base/work"
-        wait_for(lambda work=work, name=name: any(work.glob(f"*/{name}")))
+        wait_for(lambda work=work, name=name: _checkpointed(work, name))
         kill_group(process)
         (path,) = work.glob(f"*/{name}")
         how = damage(path, rng, ("cut", "flip")[i // 2 % 2])
@@ -241,6 +241,12 @@ def damaged_checkpoint(finished, expected, folder, names=GOES_ON_FROM, seed=0):
         end_well(outcome, workplace, expected, before)
         _clear(outcome, workplace.folder)
     return outcome
+
+
+def _checkpointed(work, name):
+    """Whether a file stands in a work folder, and a checkpoint that knows of it."""
+    dates = {path.name: path.stat().st_mtime_ns for path in work.glob("*/*.*")}
+    return name in dates and dates.get("last.ckpt", 0) >= dates[name]
 
 
 def damage(path, rng, how=None):
