@@ -353,16 +353,21 @@ info) echo '{info}' ;;\n--version) echo conda 24.7.1 ;;\nconfig) echo '{priority
     monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        ["--profile", "slurm", "--executor", "local"],
-        ["--rerun-triggers", "code", "input", "mtime", "params", "--sdm", "conda"],
-    ],
-    ids=["slurm", "conda"],
-)
-def test_settings_and_code_count_as_they_do_elsewhere(source, conda, how):
+def slurm(project):
+    """Arguments that give the settings of the profile slurm to a machine without a cluster."""
+    settings = yaml.safe_load((project.folder / "slurm/config.v9+.yaml").read_text())
+    here = {key: value for key, value in settings.items() if key != "executor" and not key.startswith("slurm-")}
+    assert {"set-resources", "default-resources", "retries"} <= here.keys()
+    (project.folder / "here").mkdir(exist_ok=True)
+    (project.folder / "here/config.v9+.yaml").write_text(yaml.safe_dump(here))
+    return ["--profile", "here"]
+
+
+@pytest.mark.parametrize("with_conda", [False, True], ids=["slurm", "conda"])
+def test_settings_and_code_count_as_they_do_elsewhere(source, conda, with_conda):
     """What was made without a profile, and without conda, stands; an edit runs the same steps."""
+    conda_alone = ["--rerun-triggers", "code", "input", "mtime", "params", "--sdm", "conda"]
+    how = conda_alone if with_conda else slurm(source)
     assert plan(source, *how) == {}
     edit(source, "tokens/masking")
     assert plan(source, *how) == FROM["pretrain"]
