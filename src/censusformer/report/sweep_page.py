@@ -139,7 +139,8 @@ def _first_cells(setting: Setting) -> list[Cell]:
         Cell(text(value), float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None)
         for value in setting.varied.values()
     ]
-    links = tuple((text(run.settings.get(SEED)), run.link) for run in setting.runs)
+    runs = sorted(setting.runs, key=lambda run: (str(type(run.settings.get(SEED))), run.settings.get(SEED) or 0))
+    links = tuple((text(run.settings.get(SEED)), run.link) for run in runs)
     return [Cell(setting.label), *numbers, Cell("", len(links), links=links)]
 
 
