@@ -1,10 +1,11 @@
 """Tasks: other heads on the pretrained encoder. A module here that defines `TASK` is a task, by its name.
 
-To add one, write `training/tasks/mine.py` with a `TASK = Task(...)`; nothing else names it. `annotation.py` is the
-example; docs/finetune.md explains each part.
+To add one, write `mine.py` with a `TASK = Task(...)`, here or in a folder that the environment variable
+`CENSUSFORMER_TASKS` names; nothing else names it. `annotation.py` is the example; docs/finetune.md explains each part.
 """
 
 import importlib
+import os
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 
 from censusformer.errors import InputError
 from censusformer.model import Encoder, Packed
+
+__path__ = [*__path__, *filter(None, os.environ.get("CENSUSFORMER_TASKS", "").split(os.pathsep))]
 
 
 class TaskBatch(NamedTuple):
