@@ -96,9 +96,10 @@ def _warnings(sweep: Sweep) -> Iterator[str]:
             f"differ), so that {metric} does not compare; {split}.gep.{REMOVED} does."
         )
     if split == "test" and len(sweep.settings()) > 1:
-        yield (
-            "The best was chosen on the samples that it is measured on, so its figure flatters it a little; a choice "
-            "on validation cells (the criterion valid.gep.reducible_removed) would not."
+        yield "The best was chosen on the samples that it is measured on, so its figure flatters it a little." + (
+            f" A choice on validation cells (the criterion valid.gep.{REMOVED}) would not."
+            if "valid" in sweep.splits and sweep.same_positions("valid")
+            else ""
         )
 
 
