@@ -153,6 +153,9 @@ def test_failed_runs_are_named_with_what_stopped_them(tmp_path, monkeypatch):
     assert "demo/broken</b>: pretrain failed: the loss is not finite" in page
     assert "demo/never</b>: not finished" in page
     assert len(rows_of(page)) == 3
+    (broken / "config.yaml").write_text("{}")
+    os.utime(broken / "config.yaml", (2e9, 2e9))
+    assert "demo/broken</b>: not finished" in page_of(tmp_path, runs, "--unfinished")  # that log was of other settings
 
 
 def test_results_older_than_their_settings_are_none(tmp_path):

@@ -68,5 +68,4 @@ def write_run(folder, changes, errors, *, cells=1000, parameters=5000, steps=300
         rows = [("model_cls", "in_turn", "logistic_macro_f1", f1), ("pca", "in_turn", "logistic_macro_f1", 0.5)]
         scores = pd.DataFrame(rows, columns=["representation", "task", "metric", "value"])
         write_table(folder / "evaluation/embeddings.parquet", pa.Table.from_pandas(scores, preserve_index=False))
-    (folder / "report.html").write_text("a report")
     return folder

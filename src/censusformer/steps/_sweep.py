@@ -47,11 +47,11 @@ def _read_run(folder: Path, here: Path, *, unfinished: bool, embeddings: bool) -
     name = "/".join(folder.resolve().parts[-2:])
     if state:
         return SweepRun(name, settings, state=state)
-    report, scores = folder / "report.html", folder / EMBEDDINGS
+    scores = folder / EMBEDDINGS
     return SweepRun(
         name,
         settings,
-        link=os.path.relpath(report, here) if report.is_file() else "",
+        link=os.path.relpath(folder / "report.html", here),  # it may come after this page
         command=f"snakemake --cores all --configfile {folder / CONFIG}",
         args=read_json(folder / "args.json"),
         metrics=read_metrics(folder / "metrics.csv"),
@@ -89,9 +89,11 @@ def state_of(folder: Path, needed: Sequence[str], *, stale: bool) -> str:
 
 
 def _reason(folder: Path) -> str:
-    """What stopped it, from the newest log of the run or of its data set that ends in an error."""
-    logs = [*folder.glob("logs/*.log"), *folder.parent.glob("logs/**/*.log")]
-    for log in sorted(logs, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+    """What stopped it, by the newest log of the run or of its data set with an error; those of older settings apart."""
+    config = folder / CONFIG
+    since = config.stat().st_mtime_ns if config.is_file() else 0
+    logs = {log: log.stat().st_mtime_ns for log in (*folder.glob("logs/*.log"), *folder.parent.glob("logs/**/*.log"))}
+    for log in sorted((log for log in logs if logs[log] >= since), key=lambda log: logs[log], reverse=True):
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
         errors = [found for found in map(_ERROR.fullmatch, lines) if found and found[1] in {log.stem, log.parent.name}]
         if errors:
