@@ -149,7 +149,7 @@ def test_same_bytes_twice_and_pictures(trained, tmp_path):
 )
 def test_what_cannot_be_measured_is_said(trained, tmp_path, data, tasks):
     folder = write_planted(tmp_path / "data", **data)
-    embeddings(folder, tmp_path / "out", "--embeddings-cells", 150, model=trained / "run/best_model.pt")
+    embeddings(folder, tmp_path / "out", "--embeddings-cells", 400, model=trained / "run/best_model.pt")
     tables, told = read(tmp_path / "out")
     assert {name for name, said in told["tasks"].items() if "why_not" in said} == tasks.keys()
     for name, reason in tasks.items():
