@@ -111,7 +111,7 @@ def test_models_that_learned_nothing_are_told_apart(run, tmp_path):
         errors = {name: next(duel.model for duel in duels if duel.head == head) for name, duels in found.items()}
         baselines = {duel.baseline: duel.other for duel in found["good"] if duel.head == head}
         assert errors["good"] < baselines["gene_mean"] < errors["shuffled"] < errors["untrained"]
-    assert learned(found["good"]).startswith("It learned what genes say of each other")
+    assert "nothing of use" not in learned(found["good"])
     assert all(learned(found[name]).startswith("It learned nothing of use") for name in ("shuffled", "untrained"))
 
 
