@@ -35,6 +35,11 @@ rule all:
         [SWEEP_PAGE] if SWEEP.name else [],
 
 
+onstart:
+    if Path("results").is_dir() and not os.access("results", os.W_OK):
+        raise WorkflowError("results/ cannot be written: is its disk read-only, or is the folder another user's?")
+
+
 onerror:
     if SWEEP.name:
         page_of_what_there_is()

@@ -145,7 +145,7 @@ def read_only(start, expected, folder, when):
             mount("ro")
             code, shown = workplace.again()
             outcome.tries += 1
-            _must_say(outcome, code, shown, "Read-only file system", "Write-protected output files")
+            _must_say(outcome, code, shown, "cannot be written", "Write-protected output files")
             mount("rw")
             end_well(outcome, workplace, expected, before)
         _clear(outcome, workplace.folder)
@@ -204,18 +204,19 @@ def damaged_and_deleted(finished, expected, folder, names, seed=0):
             shutil.copy2(finished.results / name, path)
         else:
             _must_say(outcome, code, shown, path.name)
-            _delete(path, workplace)
+            targets = _delete(path, workplace, targets)
         end_well(outcome, workplace, expected, targets=targets)
         _clear(outcome, workplace.folder)
     return outcome
 
 
-def _delete(path, workplace):
-    """What the message says."""
+def _delete(path, workplace, targets):
+    """What the message says; the targets that a user then names."""
     if str(path.parent.relative_to(workplace.results)) in WHOLE_FOLDERS:
         shutil.rmtree(path.parent)
-    else:
-        path.unlink()
+        return ()  # what stands behind a checkpoint that has to run again cannot be asked for by name
+    path.unlink()
+    return targets
 
 
 def damaged_checkpoint(finished, expected, folder, names=GOES_ON_FROM, seed=0):

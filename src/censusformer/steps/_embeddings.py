@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 from scipy import sparse
 
 from censusformer.errors import InputError
@@ -59,8 +58,8 @@ def choose(train: Cells, test: Cells, samples: Path, most: int) -> Chosen:
              for cells in (train, test) if len(cells)]  # fmt: skip
     cells = concat(parts)
     held_out = np.arange(len(cells)) >= len(parts[0])
-    names = [name for name in ("sample", "person", "donor_id") if name in pq.read_schema(samples).names]
-    table = read_table(samples, names).to_pandas().astype(str).set_index("sample")
+    optional = ("person", "donor_id")
+    table = read_table(samples, ["sample"], optional=optional).to_pandas().astype(str).set_index("sample")
     missing = set(cells.sample.tidy().names) - set(table.index)
     if missing:
         raise InputError(f"{samples} lacks the sample {min(missing)!r} of the shards: run `select` again")

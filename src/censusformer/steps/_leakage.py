@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from censusformer.errors import InputError
 from censusformer.evaluation import leakage
@@ -34,10 +33,9 @@ def find_leakage(
     labels
         The chunks' `cells/{chunk}.parquet`, whose `counts_hash` tells cells with the same raw counts; none: not known.
     """
-    known = pq.read_schema(samples).names
-    table = read_table(samples, [name for name in ("sample", "status", "person") if name in known])
+    table = read_table(samples, ("sample", "status"), optional=("person",))
     status = table["status"].to_pylist()
-    people = table["person"].to_pylist() if "person" in known else None
+    people = table["person"].to_pylist() if "person" in table.column_names else None
     trained, tested = (_samples(splits, names) for names in (("train", "valid"), ("test",)))
     counts = _counts(labels)
     sides = {name: _side(cells, vocabulary.gene_words, counts) for name, cells in splits.items() if len(cells)}

@@ -22,13 +22,17 @@ def write_table(path: str | Path, table: pa.Table) -> None:
         temporary.write_bytes(content[:end] + files.seal(content) + content[end:])
 
 
-def read_table(path: str | Path, columns: Sequence[str], *, part_of: Path | None = None) -> pa.Table:
+def read_table(
+    path: str | Path, columns: Sequence[str], *, optional: Sequence[str] = (), part_of: Path | None = None
+) -> pa.Table:
     """Read columns of a Parquet file.
 
     Parameters
     ----------
     path, columns
         The file, and which of its columns.
+    optional
+        Columns that are read where the file has them.
     part_of
         The folder that has to be made anew as a whole where the file is damaged; None: the file alone.
 
@@ -40,7 +44,7 @@ def read_table(path: str | Path, columns: Sequence[str], *, part_of: Path | None
     try:
         check(path)
         with pq.ParquetFile(path) as file:
-            table = file.read(columns)
+            table = file.read([*columns, *optional])
     except (pa.ArrowException, OSError, ValueError) as error:
         if getattr(error, "errno", None) is not None:
             raise
