@@ -4,7 +4,7 @@ PYTHON ?= python3
 CORES ?= all
 INSTALLED = .venv/installed
 
-.PHONY: demo test slurm-test faults lint clean-venv
+.PHONY: demo test slurm-test conda-test faults lint clean-venv
 demo: $(INSTALLED)
 	.venv/bin/snakemake --cores $(CORES)
 
@@ -16,6 +16,10 @@ slurm-test: $(INSTALLED)
 	.venv/bin/pip install --quiet --constraint constraints.txt --editable '.[slurm]'
 	.venv/bin/python -m tests.slurm.box install
 	.venv/bin/pytest tests/slurm
+
+# The demo with --sdm conda, by a real conda with a local channel: docs/conda.md.
+conda-test: $(INSTALLED)
+	.venv/bin/pytest tests/conda/run_demo.py
 
 # The table of docs/reliability.md: 30 kills, full disks, damage, networks; 1,000 cases of each kind of bad input.
 faults: $(INSTALLED)

@@ -6,7 +6,7 @@ import sys
 from importlib.metadata import packages_distributions
 
 import pytest
-from conda_envs import envs_of_rules, normalised, read_envs
+from conda_envs import CONDA_NAMES, envs_of_rules, normalised, read_envs
 
 from censusformer.cli import STEPS
 from censusformer.digest import closure
@@ -115,3 +115,12 @@ def test_modules_are_found_where_they_are_imported():
         "tensorboard",
         "scikit-misc",
     }
+
+
+def test_the_table_of_what_was_looked_up_names_every_pin(root, envs):
+    text = (root / "docs/conda.md").read_text()
+    for env in envs.values():
+        for name, version in env.conda.items():
+            assert f"| `{CONDA_NAMES.get(name, name)}` | {version} |" in text
+        for name, version in env.pip.items():
+            assert f"| `{name}` (`pip:`) | {version} |" in text
