@@ -13,7 +13,11 @@ from small_shards import expressed, vocabulary_of, write_data
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
     cells = expressed(120)
-    splits = {"train": cells.take(np.arange(20, 120)), "valid": cells.take(np.arange(20)), "test": cells.take([])}
+    splits = {
+        "train": cells.take(np.arange(20, 120)),
+        "valid": cells.take(np.arange(20)),
+        "test": cells.take(np.arange(5)),
+    }
     return write_data(tmp_path_factory.mktemp("shards"), splits, vocabulary_of(80))
 
 
@@ -48,3 +52,20 @@ def test_the_loader(root):
     assert found["shuffle_entropy"] == pytest.approx(found["ideal_entropy"], abs=0.1)
     assert found["window_shuffle_entropy"] < found["shuffle_entropy"]
     assert found["tokens_a_cell"] == pytest.approx(317, rel=0.02)
+
+
+def test_time_to_quality(root, shards, tmp_path):
+    command = [sys.executable, str(root / "benchmarks/recipes.py"), "--shards", str(shards), "--results", str(tmp_path)]
+    options = ["--seeds", "0", "--fast-epochs", "0.5", "--changes", "fast with post-norm", "--change-epochs", "0.5"]
+    for only in ([], ["--table"]):
+        done = subprocess.run([*command, *options, *only], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        head, _, *rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()]
+        assert [row[:3] for row in rows] == [
+            ["reference", "6", "1"],
+            ["fast", "0.5", "1"],
+            ["fast with post-norm", "0.5", "1"],
+        ]
+        assert dict(zip(head, rows[0], strict=True))["reaches the reference's end"] == "1 of 1"
+        losses = [float(row[head.index("gep")]) for row in rows]
+        assert losses[1] < losses[0]  # `fast` begins at the genes' means, the reference at zero
