@@ -14,7 +14,7 @@ from censusformer.tokens.cells import Cells, Sequences
 
 _RATIO = word("mask.ratios")
 _EVALUATION = word("censusformer evaluation mask")
-_BLOCK = 2**15  # tokens
+_BLOCK = 2**14  # tokens
 
 
 def n_masked(n: np.ndarray | int, ratio: np.ndarray | float) -> np.ndarray:
@@ -78,7 +78,7 @@ def _smallest_by_blocks(
 def _smallest(offsets: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Do it by one sort of 32-bit keys: the cell's number, then the upper bits of the score."""
     lengths = np.diff(offsets)
-    bits = max(1, int(len(lengths) - 1).bit_length())  # of the number: at most 16, as a block has 2**15 tokens or so
+    bits = max(1, int(len(lengths) - 1).bit_length())  # of the number: at most 15, as a block has 2**14 tokens or so
     keys = (scores >> np.uint64(32 + bits)).astype(np.uint32)
     keys |= np.repeat(np.arange(len(lengths), dtype=np.uint32) << np.uint32(32 - bits), lengths)
     threshold = np.sort(keys)[offsets[:-1] + counts - 1]
