@@ -41,6 +41,7 @@ TOOLS = {  # subcommands without a rule
     "embed": "embed the cells of an h5ad file with a pretrained model",
     "perturb": "remove or raise a gene in the model and list what moves",
     "predict": "label the cells of an h5ad file with a fine-tuned model",
+    "response": "predict how expression shifts under a stimulation, for persons never seen",
     "export": "write a model as safetensors or in scGPT's layout",
     "import_model": "make a model of a folder with safetensors or in scGPT's layout",
 }

@@ -209,3 +209,10 @@ def test_models_that_are_not_fine_tuned_are_refused(path, file, tmp_path, capsys
     options = ["--model", path, "--h5ad", file, "--out", tmp_path / "out.h5ad"]
     assert main(["predict", *map(str, options)]) == 2
     assert "is no finetuned that censusformer wrote" in capsys.readouterr().err
+
+
+def test_a_fine_tuned_model_is_one_file_even_where_the_pretrained_one_is_not(file, tmp_path):
+    old = write_model(tmp_path / "old" / "best_model.pt", VOCABULARY, about={"vocabulary": None})
+    VOCABULARY.write(tmp_path / "old" / "vocab.json")
+    assert finetune(old, file, tmp_path / "out", "--finetune-epochs", "1") == 0
+    assert len(censusformer.load_finetuned(tmp_path / "out" / "finetuned.pt").predict(REAL[:3].copy())) == 3

@@ -140,7 +140,7 @@ def test_the_task_of_the_documentation_is_one_module(model, root, tmp_path, monk
     found = fit(model, job, examples.take(np.arange(60)))
     test = examples.take(np.arange(60, 80))
     assert task.scores(found.outputs(job, test), test.targets)["mse"] < 0.5 * test.targets.var()
-    with pytest.raises(InputError, match="task 'nonsense': one of annotation, integration, quantity"):
+    with pytest.raises(InputError, match="task 'nonsense': one of annotation, integration, quantity, response"):
         task_of("nonsense")
 
 

@@ -76,8 +76,8 @@ def run(args: argparse.Namespace) -> None:
     from censusformer.training.tasks import task_of
 
     task, how = task_of(args.task), _settings(args)
-    if task.conditional:
-        raise InputError(f"task {args.task!r} has a step of its own: censusformer integrate")
+    if task.step != "finetune":
+        raise InputError(f"task {args.task!r} has a step of its own: censusformer {task.step}")
     model = load(args.model)
     set_threads(model.module.config.d_model, args.threads)
     own = OwnCells(open_file(args.h5ad, args.layer), model.reading, args.min_coverage)
@@ -91,7 +91,8 @@ def run(args: argparse.Namespace) -> None:
     final, temperature = _final(model.module, jobs[0], examples, folds)
     about = {"task": args.task, "label": args.finetune_label, "mode": how.mode}
     said = {**about, "temperature": temperature, "unknown": args.finetune_unknown}
-    save(args.out / "finetuned.pt", model.about, final, jobs[0], said)
+    base = {**model.about, "vocabulary": model.reading.vocabulary.to_json()}  # an older model may lack it
+    save(args.out / "finetuned.pt", base, final, jobs[0], said)
     _write(args.out, {**about, **_counts(data), "settings": asdict(how), "scores": scores})
     if "classes" in targets.about:
         _write_predictions(args.out, data, jobs, held_out, folds)

@@ -79,6 +79,8 @@ class Task:
     conditional
         Whether the head takes the targets along with the embeddings, as one does that takes the batch out of them; its
         output is then a tuple, with the new embeddings first.
+    step
+        The subcommand that does it, where it is not `finetune`, whose labels are of single cells.
     """
 
     summary: str
@@ -87,6 +89,7 @@ class Task:
     loss: Callable[[Tensor, Tensor], Tensor]
     scores: Callable[[np.ndarray, np.ndarray], dict[str, float]]
     conditional: bool = False
+    step: str = "finetune"
 
 
 def names() -> list[str]:

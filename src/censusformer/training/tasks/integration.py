@@ -122,4 +122,4 @@ def normalised_by(vectors: np.ndarray, batches: np.ndarray) -> np.ndarray:
     return out
 
 
-TASK = Task("embeddings without the batch", targets, head, loss, scores, conditional=True)
+TASK = Task("embeddings without the batch", targets, head, loss, scores, conditional=True, step="integrate")
