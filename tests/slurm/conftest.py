@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,8 @@ QUICK = ["--max-threads", "1", "--latency-wait", "5", "--slurm-init-seconds-befo
 class OnCluster(Workplace):
     """A copy of the project in which Snakemake runs with the shipped profile."""
 
+    process = None
+
     def start(self, *args):
         (self.folder / "overrides.yaml").write_text(yaml.safe_dump(self.settings))
         command = [sys.executable, "-m", "snakemake", *args, "--profile", "slurm", *QUICK]
@@ -34,9 +37,10 @@ class OnCluster(Workplace):
         environment = {**os.environ, **ENVIRONMENT, "SQUEUE": shutil.which("squeue")}
         environment["PATH"] = os.pathsep.join([str(BIN), os.environ["PATH"]])
         with (self.folder / "output.txt").open("w") as log:
-            return subprocess.Popen(
+            self.process = subprocess.Popen(
                 command, cwd=self.folder, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
             )
+        return self.process
 
     def submitted(self):
         """The ids of the jobs of the last call, in order."""
@@ -94,7 +98,11 @@ def finished(cluster, local, tmp_path_factory):
 def copied(finished, tmp_path):
     """The finished run, to be changed; for Snakemake in it `--profile slurm` as well."""
     finished.copy(tmp_path / "copy")
-    return OnCluster(tmp_path / "copy", settings=SMALL)
+    workplace = OnCluster(tmp_path / "copy", settings=SMALL)
+    yield workplace
+    if workplace.process is not None and workplace.process.poll() is None:  # the test failed: leave nothing behind
+        workplace.process.send_signal(signal.SIGINT)  # at which Snakemake cancels its jobs
+        workplace.process.wait(60)
 
 
 @pytest.fixture(scope="session")

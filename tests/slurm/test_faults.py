@@ -8,9 +8,8 @@ from .conftest import record, running
 
 
 def test_a_job_out_of_memory_is_tried_with_more(copied, expected):
-    for path in (copied.results / "demo/base/evaluation").iterdir():
-        path.unlink()
     target = "results/demo/base/evaluation/summary.json"
+    (copied.folder / target).unlink()
     process = copied.start(target, "--set-resources", "evaluate:mem_mb=350*attempt**2")
     assert process.wait() == 0, copied.output()[-6000:]
     first, *_, last = (record(job) for job in copied.submitted())
@@ -40,7 +39,7 @@ def test_a_node_goes_down_while_a_chunk_runs(cluster, copied, expected):
     wait_for(lambda: any("censusformer" in " ".join(p.cmdline()) for p in processes_of(job)))
     cluster.kill_node(node, list(processes_of(job)))
     try:
-        wait_for(lambda: "down" in cluster.states())
+        wait_for(lambda: any(state.startswith("down") for state in cluster.states()))
         cluster.wait_for(lambda: cluster.hurry() or process.poll() is not None, "the run ended", 120)
     finally:
         cluster.start_node(node)

@@ -54,7 +54,7 @@ def log(workplace, run):
 
 
 def test_a_cancelled_training_goes_on(copied, local, tmp_path):
-    settings = {**SMALL, "run": "cancelled", "train": {"epochs": 60}}
+    settings = {**SMALL, "run": "cancelled", "train": {"epochs": 20}}
     undisturbed = trained(local, tmp_path, settings)
     copied.settings = settings
     process = copied.start(MODEL.format("cancelled"), "--set-resources", "pretrain:gres=None")
@@ -72,11 +72,13 @@ def test_a_cancelled_training_goes_on(copied, local, tmp_path):
 
 def test_a_training_longer_than_its_time_goes_on(cluster, copied, local, tmp_path):
     """A job of three minutes gets its signal 30 to 60 seconds after its start: slurmctld looks every half minute."""
-    settings = {**SMALL, "run": "long", "train": {"epochs": 600}}
+    shape = {"n_layers": 4, "d_model": 64, "n_heads": 4, "d_ff": 128, "dropout": 0}  # a minute of training
+    seldom = {**SMALL["execution"], "checkpoint_minutes": 1}
+    settings = {**SMALL, "run": "long", "train": {"epochs": 160}, "model": shape, "execution": seldom}
     undisturbed = trained(local, tmp_path, settings)
     copied.settings = settings
     process = copied.start(MODEL.format("long"), "--set-resources", "pretrain:runtime=3")
-    cluster.wait_for(lambda: cluster.hurry() or process.poll() is not None, "the run ended", 400)
+    cluster.wait_for(lambda: cluster.hurry() or process.poll() is not None, "the run ended", 900)
     assert process.wait() == 0, copied.output()[-6000:]
     (job,) = copied.submitted()
     assert int(record(job)["Restarts"]) >= 1
