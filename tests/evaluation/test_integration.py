@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import silhouette_score
 
-from censusformer.evaluation.integration import BATCH_SCORES, LABEL_SCORES, integration_scores, nearest_cells
+from censusformer.evaluation.integration import (
+    BATCH_SCORES,
+    LABEL_SCORES,
+    import_scib,
+    integration_scores,
+    nearest_cells,
+    silhouette_batch,
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +33,16 @@ def test_scores_tell_apart_what_they_are_for(cells):
     assert mixed["ari"] > 0.95
     expected = (silhouette_score(x, label) + 1) / 2
     assert mixed["silhouette_label"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_silhouette_of_batches_is_scib_metrics(cells):
+    x, label, batch = cells
+    moved = x + np.float32(2) * batch[:, None]
+    assert silhouette_batch(moved, label, batch) == pytest.approx(
+        import_scib().silhouette_batch(moved, label, batch), 1e-4
+    )
+    assert np.isnan(silhouette_batch(x, label, label))
+    assert "silhouette_batch" not in integration_scores(x, label, label)
 
 
 def test_columns_of_zeros_change_nothing(cells):

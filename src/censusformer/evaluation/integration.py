@@ -73,9 +73,23 @@ def _of_labels(scib, x: np.ndarray, near: Callable, label: np.ndarray) -> dict[s
     }
 
 
+def silhouette_batch(x: np.ndarray, label: np.ndarray, batch: np.ndarray) -> float:
+    """1 - |silhouette of batches| within each label, mean over cells, then over labels.
+
+    The number that scib-metrics gives, without JAX's compilation for each label's number of cells: 20 labels took 10 s.
+    NaN where no label has several batches.
+    """
+    from sklearn.metrics import silhouette_samples
+
+    groups = (label == one for one in np.unique(label))
+    groups = [here for here in groups if 1 < len(np.unique(batch[here])) < here.sum()]
+    means = [(1 - np.abs(silhouette_samples(x[here], batch[here]))).mean() for here in groups]
+    return float(np.mean(means)) if means else float("nan")
+
+
 def _of_batches(scib, x: np.ndarray, near: Callable, label: np.ndarray, batch: np.ndarray) -> dict[str, float]:
     return {
-        "silhouette_batch": scib.silhouette_batch(x, label, batch),
+        "silhouette_batch": silhouette_batch(x, label, batch),
         "ilisi": scib.ilisi_knn(near(NEIGHBOURS), batch),
         "kbet": scib.kbet(near(KBET), batch)[0],
     }
