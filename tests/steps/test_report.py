@@ -310,3 +310,16 @@ def test_an_evaluation_without_the_model_is_refused(tmp_path, capsys):
     table = pd.read_parquet(path)
     table[table["predictor"] != "model"].to_parquet(path)
     assert "no errors of the model" in failure(argv, capsys)
+
+
+def test_tasks_have_a_section_where_they_were_run(page, tmp_path):
+    assert "tasks" not in page.by_id
+    argv = write_inputs(tmp_path)
+    scores = {"pca": {"ilisi": 0.1, "nmi": 0.5}, "integrated": {"ilisi": 0.2, "nmi": 0.4}}
+    file = tmp_path / "finetune/integration/scores.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(scores))
+    assert main([*argv, "--tasks", str(file)]) == 0
+    found = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "principal components lead by NMI" in found.by_id["task-batches"]
+    assert found.row("tasks", "integrated") == ["0.200", "0.400"]

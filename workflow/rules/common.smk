@@ -103,6 +103,12 @@ def code(step):
     return code_digest(f"censusformer.steps.{step}")
 
 
+def task_scores(wildcards):
+    """The scores of the tasks that a run has."""
+    folder = "results/{dataset}/{run}/".format(**wildcards)
+    return [folder + TASK_FILES[task] for task in cfg(wildcards)["finetune.tasks"]]
+
+
 def own_cells(wildcards):
     """The h5ad file of cells that tasks learn from."""
     return cfg(wildcards)["finetune.h5ad"]

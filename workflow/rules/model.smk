@@ -144,6 +144,7 @@ rule report:
             for name in ("reconstruction.parquet", "summary.json", "leakage.json")
         ],
         embeddings=expand("results/{{dataset}}/{{run}}/evaluation/{name}.parquet", name=EMBEDDED),
+        tasks=task_scores,
         files=shards("train", "valid", "test"),
         genes=GENES,
     output:
@@ -161,12 +162,13 @@ rule report:
     params:
         settings=effective,
         code=code("report"),
+        tasks=where_given(tasks="--tasks"),
     message:
         "Writing the page about {wildcards.dataset}/{wildcards.run}"
     shell:
         "censusformer report --log {log} --samples {input.samples} --provenance {input.provenance}"
         " --genes {input.totals} --hvg {input.hvg} --cells {input.cells} --split {input.split}"
         " --shards {input.shards} --vocab {input.vocab} --metrics {input.metrics} --model-args {input.args}"
-        " --evaluation results/{wildcards.dataset}/{wildcards.run}/evaluation --settings {params.settings:q}"
+        " --evaluation results/{wildcards.dataset}/{wildcards.run}/evaluation --settings {params.settings:q} {params.tasks}"
         " --benchmarks results/census/benchmarks results/{wildcards.dataset}/benchmarks"
         " results/{wildcards.dataset}/{wildcards.run}/benchmarks --out {output.page} --out-card {output.card}"

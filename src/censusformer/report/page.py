@@ -7,7 +7,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from censusformer.report import embedded_page, figures, leakage, measured, reference, sections, tables
+from censusformer.report import embedded_page, figures, leakage, measured, reference, sections, tables, tasks
 from censusformer.report.findings import (
     HEAD_NAMES,
     certainty,
@@ -40,6 +40,7 @@ def render(run: Run) -> str:
         **_model(run),
         **_data(run),
         embedded=embedded_page.content(run.embedded),
+        tasks=tasks.content(run.tasks),
     )
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -53,6 +53,8 @@ class Run:
         One row a job: rule, s, cpu_time, max_rss.
     embedded
         What `embeddings` wrote; None where it did not run.
+    tasks
+        `finetune/{task}/scores.json` by task.
     """
 
     title: str
@@ -75,6 +77,7 @@ class Run:
     leakage: Mapping
     benchmarks: pd.DataFrame
     embedded: Embedded | None = None
+    tasks: Mapping[str, Mapping] = field(default_factory=dict)
 
     @property
     def test_split(self) -> str:

@@ -56,6 +56,7 @@ def read_run(args: argparse.Namespace, settings: str) -> Run:
         summary=read_json(args.evaluation / "summary.json"),
         leakage=read_json(leakage) if (leakage := args.evaluation / "leakage.json").is_file() else {},
         embedded=read_embedded(args.evaluation),
+        tasks={path.parent.name: read_json(path) for path in args.tasks},
         benchmarks=read_benchmarks(args.benchmarks, {path.stem for path in args.hvg}, _census_of(provenance)),
     )
 

@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metrics", type=Path, required=True, help="the losses of training (metrics.csv)")
     parser.add_argument("--model-args", type=Path, required=True, help="what training recorded (args.json)")
     parser.add_argument("--evaluation", type=Path, required=True, help="folder of evaluate's tables")
+    parser.add_argument("--tasks", type=Path, nargs="*", default=[], help="finetune/{task}/scores.json of tasks")
     parser.add_argument("--settings", default="", help="the effective configuration, as text or as the name of a file")
     parser.add_argument("--benchmarks", type=Path, nargs="*", default=[], help="folders of Snakemake's benchmark files")
     parser.add_argument("--out", type=Path, required=True, help="the HTML file to write")
