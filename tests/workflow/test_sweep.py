@@ -74,10 +74,12 @@ def test_the_page_is_whole_without_the_failed_run_and_grows_with_new_values(swep
 
 def test_data_that_cannot_be_had_stop_no_other_run(swept, tmp_path):
     project = swept.copy(tmp_path / "copy")
+    project.run(PAGE, **settings(GRID))  # a whole page, which the next call replaces, and the one after it
     project.run(PAGE, "--keep-going", fails=True, **settings(GRID, {"census.max_cells": 60}))
     page = text_of(project)
     assert "1 of 7 runs did not finish" in page and page.count('report.html">0</a>') == 6
     assert re.search(r"<b>swept-census.max_cells_60/base[^<]*</b>: select failed: .*census.max_cells", page)
+    assert jobs_of(project.run(PAGE, "-n", **settings(GRID))) == {"sweep": 1}
 
 
 def alone_config(project):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 from snakemake.exceptions import WorkflowError
+from snakemake.io import IOFile
 from snakemake.logging import logger
 
 ROOT = Path(str(workflow.current_basedir)).parents[1]
@@ -252,8 +253,8 @@ if SWEEP.name is not None and workflow.is_main_process:
 def page_of_what_there_is():
     """After a failure: the page of the runs that are finished, which says what stopped the others.
 
-    It is dated 1970, older than every run, so that the next call makes it anew. Snakemake's own environment makes it:
-    where that lacks the libraries, there is a line instead.
+    It is dated 1970, older than every run, and Snakemake's record of an earlier page goes, so that the next call makes it
+    anew. Snakemake's own environment makes it: where that lacks the libraries, there is a line instead.
     """
     command = ["censusformer", "sweep", "--unfinished", "--runs", *SWEEP_RUNS, *SWEEP_SETTINGS.split()]
     environment = {**os.environ, "CENSUSFORMER_PYTHON": sys.executable}
@@ -263,4 +264,5 @@ def page_of_what_there_is():
         logger.info(f"no page of the unfinished sweep ({last}); by hand: {' '.join(command)} --out {SWEEP_PAGE}")
     else:
         os.utime(SWEEP_PAGE, (1, 1))
+        workflow.persistence.cleanup_metadata(IOFile(SWEEP_PAGE))  # else unchanged runs would leave it as it is
         logger.info(f"{SWEEP_PAGE} says which runs of the sweep failed, and shows the others")

@@ -8,9 +8,11 @@ SEVERAL = DEVICES * NODES > 1
 IN_JOB = workflow.remote_exec and "SLURM_JOB_ID" in os.environ
 os.environ.update(
     GPUS=str(DEVICES),
-    SRUN=f"srun --nodes {NODES} --ntasks {NODES * DEVICES} --ntasks-per-node {DEVICES} --cpus-per-task"
-    if SEVERAL and IN_JOB
-    else "",
+    SRUN=(
+        f"srun --nodes {NODES} --ntasks {NODES * DEVICES} --ntasks-per-node {DEVICES} --cpus-per-task"
+        if SEVERAL and IN_JOB
+        else ""
+    ),
 )
 
 # Beside memory and time, a job of training asks for a GPU for each process, and for a signal two minutes before its time
