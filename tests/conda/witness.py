@@ -14,7 +14,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 def write() -> None:
     """Append the line."""
-    files = {module.__file__ for module in [*sys.modules.values()] if getattr(module, "__file__", None)}
+    named = (getattr(module, "__file__", None) or "" for module in [*sys.modules.values()])
+    files = {file for file in named if file.startswith("/")}  # torch.ops calls itself _ops.py
     own = (f"{sys.prefix}/", f"{sys.base_prefix}/", f"{PROJECT}/")
     said = {
         "command": sys.orig_argv[1:4],
