@@ -1,9 +1,25 @@
 """What Snakemake says before anything runs."""
 
+import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+SHOWN = re.findall(r"`snakemake ([^`]*--cores [^`]*)`", README.read_text())
+
+
+@pytest.mark.parametrize("shown", [words for words in SHOWN if "--touch" not in words and "--sdm" not in words])
+def test_commands_of_the_readme_plan(project, shown):
+    (project.folder / "data").mkdir()
+    (project.folder / "data/a.h5ad").touch()
+    words = shlex.split(shown.replace("../shared/blood", "data"))
+    command = [sys.executable, "-m", "snakemake", *words, "-n", "-q", "rules"]
+    done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "select" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("preset", ["blood-300k", "blood-10k", "reference"])
