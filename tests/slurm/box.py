@@ -4,7 +4,7 @@
     python -m tests.slurm.box start
     python -m tests.slurm.box stop
 
-Each node has one CPU, and in its books alone 64 GB of memory and two GPUs of type `fake`. Jobs read the configuration
+Each node has, in its books at least, two CPUs, 64 GB of memory and two GPUs of type `fake`. Jobs read the configuration
 in /etc/slurm, so that is where it is written; a machine with a cluster of its own is left alone.
 """
 
@@ -59,7 +59,7 @@ SlurmdTimeout=10
 KillWait=5
 MinJobAge=3600
 GresTypes=gpu
-NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port=[17901-17902] CPUs=1 RealMemory=64000 Gres=gpu:fake:2
+NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port=[17901-17902] CPUs=2 RealMemory=64000 Gres=gpu:fake:2
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 PartitionName=gpu Nodes=ALL MaxTime=INFINITE State=UP
 """

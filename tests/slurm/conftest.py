@@ -20,8 +20,8 @@ BIN = Path(__file__).parent / "bin"
 #: Both nodes are this one host. Dropout differs between one process and several.
 ENVIRONMENT = {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
 SMALL = {**SETTINGS, "model": {"dropout": 0}}
-#: The shipped profile on nodes of one CPU, without its patience.
-QUICK = ["--max-threads", "1", "--latency-wait", "5", "--slurm-init-seconds-before-status-checks", "1",
+#: The shipped profile on two CPUs, without its patience.
+QUICK = ["--jobs", "2", "--max-threads", "1", "--latency-wait", "5", "--slurm-init-seconds-before-status-checks", "1",
          "--seconds-between-status-checks", "1"]  # fmt: skip
 
 

@@ -18,13 +18,16 @@ def curve(workplace, run):
         return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
 
 
-def test_two_nodes_take_the_steps_of_one(copied, local):
-    copied.settings = {**SMALL, "run": "two", "execution": {**SMALL["execution"], "nodes": 2}}
+@pytest.mark.parametrize(("nodes", "devices"), [(2, 1), (1, 2)])
+def test_two_processes_take_the_steps_of_one(copied, local, nodes, devices):
+    """On two nodes, and on two devices of one; the type of GPU is named as a site would."""
+    copied.settings = {**SMALL, "run": "two", "execution": {**SMALL["execution"], "nodes": nodes, "devices": devices}}
     typed = ["--set-resources", "pretrain:gres=gpu:fake:$GPUS"]
     assert copied.start(MODEL.format("two"), *typed).wait() == 0, copied.output()[-6000:]
     (job,) = copied.submitted()
     found = record(job)
-    assert (found["NumNodes"], found["NumTasks"], found["TresPerNode"]) == ("2", "2", "gres:gpu:fake:1")
+    assert (found["NumNodes"], found["NumTasks"], found["NumCPUs"]) == (str(nodes), "2", "2")
+    assert found["TresPerNode"] == f"gres:gpu:fake:{devices}"
     one, two = curve(local, "base"), curve(copied, "two")
     assert len(one) == len(two) > 10
     for a, b in zip(one, two, strict=True):
@@ -71,16 +74,18 @@ def test_a_cancelled_training_goes_on(copied, local, tmp_path):
 
 
 def test_a_training_longer_than_its_time_goes_on(cluster, copied, local, tmp_path):
-    """A job of three minutes gets its signal 30 to 60 seconds after its start: slurmctld looks every half minute."""
+    """Its time is cut to two minutes: the signal then comes as soon as slurmctld looks, every half minute."""
     shape = {"n_layers": 4, "d_model": 64, "n_heads": 4, "d_ff": 128, "dropout": 0}  # a minute of training
     seldom = {**SMALL["execution"], "checkpoint_minutes": 1}
     settings = {**SMALL, "run": "long", "train": {"epochs": 160}, "model": shape, "execution": seldom}
     undisturbed = trained(local, tmp_path, settings)
     copied.settings = settings
-    process = copied.start(MODEL.format("long"), "--set-resources", "pretrain:runtime=3")
+    process = copied.start(MODEL.format("long"))
+    wait_for(lambda: list((copied.results / "demo/long/work").glob("*/last.ckpt")), 120)
+    (job,) = running(copied)
+    subprocess.run(["scontrol", "update", f"JobId={job}", "TimeLimit=2"], check=True)
     cluster.wait_for(lambda: cluster.hurry() or process.poll() is not None, "the run ended", 900)
     assert process.wait() == 0, copied.output()[-6000:]
-    (job,) = copied.submitted()
     assert int(record(job)["Restarts"]) >= 1
     assert "going on from step" in log(copied, "long")
     assert of_run(copied.results, "long") == undisturbed
