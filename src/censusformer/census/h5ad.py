@@ -40,7 +40,7 @@ def open_h5ad(file: Path) -> Iterator[h5py.File]:
         with h5py.File(file) as store:
             yield store
     except FileNotFoundError:
-        raise InputError(f"{file}: no such file; see census.h5ad") from None
+        raise InputError(f"{file}: no such file") from None
     except (InputError, MemoryError):
         raise
     except Exception as error:  # a damaged file fails in h5py, anndata, numpy or scipy, in many ways
