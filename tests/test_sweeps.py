@@ -98,6 +98,7 @@ def test_a_long_name_is_cut_and_stays_a_name(base, schema):
     [
         ([{"model.droput": 0.1}], "model.droput is no key of the config; did you mean model.dropout"),
         ({"model.droput": [0.1, 0.2]}, "did you mean model.dropout"),
+        ({"dataset": [{"": 1}]}, "dataset. is no key of the config"),
         ([{"execution.devices": 2}], "changes no model"),
         ({"evaluate.max_cells": [2, 3]}, "changes no model"),
         ({"embeddings.cells": [200, 300]}, "changes no model"),

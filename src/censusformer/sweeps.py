@@ -150,6 +150,8 @@ def _product(grid: Mapping[str, list]) -> Iterable[Settings]:
 
 def _combine(base: Settings, entry: Settings, schema: Mapping[str, Any]) -> Settings:
     wanted = flatten(coerce(nest(entry), schema, schema))
+    for key in wanted.keys() - base.keys():  # a mapping stands where a value should
+        raise InputError(f"sweep: {unknown('', key, list(base))}")
     changes = {key: value for key, value in wanted.items() if value != base[key]}
     names = {
         "dataset": changes.get("dataset", name_of(base["dataset"], only(changes, DATA_SECTIONS))),
