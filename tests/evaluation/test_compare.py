@@ -47,6 +47,21 @@ def test_runs_that_differ_in_the_seed_alone_are_one_group():
     assert compare.differing(found) == ["train.lr"]
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["d_0.3", "d_0.3-train.seed_1", "d_0.3-train.seed_2"], "d_0.3"),
+        (["demo/base-train.seed_1", "demo/base-train.seed_12"], "demo/base"),
+        (["fast_seed0", "fast_seed1"], "fast"),
+        (["run1", "run2"], "run"),
+        (["one", "two"], "one"),
+    ],
+)
+def test_a_group_is_called_what_its_runs_names_begin_with(names, said):
+    (group,) = groups(*(run(name, [1.0], {SEED: i}) for i, name in enumerate(names)))
+    assert group.name == f"{said} ({len(names)} seeds)"
+
+
 def test_a_lead_on_every_sample_is_no_noise():
     rng = np.random.default_rng(0)
     base = rng.normal(140, 20, 12)  # samples differ far more than models do

@@ -5,6 +5,7 @@ held-out sample, the sums that every metric is made of (`by_sample.parquet`, see
 functions here are pure, so that a page about two runs and one about a sweep say the same.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ SEED = "train.seed"
 LOWER_IS_BETTER = ("mse", "mae")
 _LABELS = ["head", "predictor", "sample"]
 _N = COLUMNS.index("n")
+_SEED_AT_END = re.compile(r"[-_./ ]*(train\.)?seed[-_=. ]*\d*$")
 _TARGETS = [COLUMNS.index(name) for name in ("n", "y", "yy", "ties")]  # what depends on the hidden values alone
 
 
@@ -170,7 +172,7 @@ def _name(runs: Sequence[Run]) -> str:
         return runs[0].name
     first, last = min(run.name for run in runs), max(run.name for run in runs)
     same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    stem = first[:same].rstrip("0123456789").rstrip("-_. /").removesuffix(SEED).removesuffix("seed").rstrip("-_. /")
+    stem = _SEED_AT_END.sub("", first[:same]).rstrip("-_. /")
     return f"{stem or runs[0].name} ({len(runs)} seeds)"
 
 
