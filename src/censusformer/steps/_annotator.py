@@ -80,7 +80,7 @@ class Annotator:
     @property
     def column(self) -> str:
         """Name of the column that labels go to."""
-        return f"censusformer_{self.about['label']}"
+        return f"censusformer_{self.about['label']}".replace("/", "_")  # it comes out of a file, and names HDF5 items
 
     def labelled(self, own: OwnCells, unknown: float | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Labels, object (block,), and their confidence, float32 (block,), of all cells in their order, by blocks."""
