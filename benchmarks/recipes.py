@@ -138,6 +138,7 @@ def summary(runs: list[dict], references: dict[int, dict]) -> dict:
     hits = [(point, end) for point, end in found if point is not None]
     line["reaches the reference's end"] = f"{len(hits)} of {len(pairs)}"
     line["at step"] = ", ".join(str(point["step"]) for point, _ in hits) or "-"
+    line["after CPU s"] = interval([point["cpu_seconds"] for point, _ in hits]) if hits else "-"
     line["share of its steps"] = share(hits, "step")
     line["share of its CPU time"] = share(hits, "cpu_seconds")
     return line
