@@ -99,6 +99,8 @@ TABLE = [
     ("embeddings.scvi", True, "embeddings"),
     ("finetune.tasks", ["annotation", "integration"], "finetune"),
     ("finetune.h5ad", "README.md", "report"),  # no task, nothing to run
+    ("finetune.layer", "counts", "report"),
+    ("finetune.min_coverage", 0.4, "report"),
     ("finetune.label", "kind", "report"),
     ("finetune.person", "donor_id", "report"),
     ("finetune.batch", "assay", "report"),

@@ -19,7 +19,10 @@ rule finetune:
         runtime=grows(240),
         gres="gpu:1",
     params:
-        settings=settings(*(f"finetune.{key}" for key in ("label", "person", "mode", "folds", "seeds", "unknown"))),
+        settings=settings(
+            *("finetune.layer", "finetune.min_coverage", "finetune.label", "finetune.person", "finetune.mode"),
+            *("finetune.folds", "finetune.seeds", "finetune.unknown"),
+        ),
         code=code("finetune"),
         task=code_digest("censusformer.training.tasks.annotation"),  # imported by its name
     message:
@@ -48,7 +51,7 @@ rule integrate:
         runtime=grows(120),
         gres="gpu:1",
     params:
-        settings=settings("finetune.batch", "finetune.label"),
+        settings=settings("finetune.layer", "finetune.min_coverage", "finetune.batch", "finetune.label"),
         code=code("integrate"),
     message:
         "Taking the batch out of the embeddings of {wildcards.dataset}/{wildcards.run}"

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
 
 def whole_number(least: int) -> Callable[[str], int]:
@@ -36,10 +37,14 @@ def add_normalize_arguments(parser: argparse.ArgumentParser) -> None:
     add("--normalize-log1p", choices=("true", "false"), default="true", help="whether log(1 + x) follows")
 
 
-def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare how one's own cells are read by a pretrained model."""
-    add = parser.add_argument
-    add("--layer", default="auto", metavar="NAME", help="where raw counts are: X, raw, a layer's name, or auto: the "
+def add_reading_arguments(parser: argparse.ArgumentParser, section: str | None = None) -> None:
+    """Declare how one's own cells are read by a pretrained model; also by the names of a section's settings."""
+
+    def add(name: str, **options: Any) -> None:
+        names = [f"--{name}", *([f"--{section}-{name}"] if section else [])]
+        parser.add_argument(*names, dest=name.replace("-", "_"), **options)
+
+    add("layer", default="auto", metavar="NAME", help="where raw counts are: X, raw, a layer's name, or auto: the "
         "first of X, layers/counts and the like, and raw that holds them (default: %(default)s)")  # fmt: skip
-    add("--min-coverage", type=share, default=0.5, metavar="SHARE", help="the least share of the genes that the model "
+    add("min-coverage", type=share, default=0.5, metavar="SHARE", help="the least share of the genes that the model "
         "reads which the file must have, as symbols or Ensembl ids (default: %(default)s)")  # fmt: skip

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", type=Path, required=True, metavar="PT", help="the pretrained model (best_model.pt)")
     add("--h5ad", type=Path, required=True, metavar="FILE", help="labelled cells with raw counts")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
-    add_reading_arguments(parser)
+    add_reading_arguments(parser, "finetune")
     add("--ignore", nargs="*", default=["unknown"], metavar="LABEL", help="labels that are none (default: unknown)")
     add("--finetune-label", default="cell_type", metavar="COLUMN", help="of obs, with labels (default: %(default)s)")
     add("--finetune-person", default="auto", metavar="COLUMN", help="of obs, that names persons; auto: person, else "

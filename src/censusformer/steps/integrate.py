@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, metavar="FILE", help=f"the same file with obsm/{KEY}")
     add("--scores", type=Path, metavar="JSON", help="mixing of batches and separation of labels, beside principal "
         "components, Harmony and the model's own embeddings")  # fmt: skip
-    add_reading_arguments(parser)
+    add_reading_arguments(parser, "finetune")
     add("--finetune-batch", default="dataset_id", metavar="COLUMN", help="of obs: the batches (default: %(default)s)")
     add("--finetune-label", default="cell_type", metavar="COLUMN", help="of obs, for scores (default: %(default)s)")
     add("--integrate-normalise", choices=["all", "batch"], default="all", help="scale embeddings over all cells, or "

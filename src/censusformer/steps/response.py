@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", type=Path, required=True, metavar="PT", help="the pretrained model (best_model.pt)")
     add("--h5ad", type=Path, required=True, metavar="FILE", help="control and stimulated cells, with raw counts")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
-    add_reading_arguments(parser)
+    add_reading_arguments(parser, "finetune")
     add("--response-condition", default="condition", metavar="COLUMN", help="of obs: control or stimulated")
     add("--response-control", default="control", metavar="VALUE", help="of that column: the control cells")
     add("--response-state", default="cell_type", metavar="COLUMN", help="of obs: cell states, for either condition")
