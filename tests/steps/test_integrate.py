@@ -9,6 +9,7 @@ from own_cells import real_cells, vocabulary_for, write_model
 from scipy import sparse
 
 from censusformer.cli import main
+from censusformer.steps.integrate import epochs_of
 
 REAL = real_cells(n=300)
 KEY = "X_integrated"
@@ -121,3 +122,10 @@ def test_bad_input_is_one_line(path, tmp_path, case, capsys):
     assert status == 2
     assert words in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_few_cells_are_passed_over_more_often():
+    assert epochs_of(100) == 1000
+    assert epochs_of(366) == 334  # three steps each
+    assert epochs_of(2922) == 44
+    assert epochs_of(100_000) == 40

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("censusformer")
 KEY = "X_integrated"
+EPOCHS, STEPS, BATCH = 40, 1000, 128
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--integrate-normalise", choices=["all", "batch"], default="all", help="scale embeddings over all cells, or "
         "those of each batch by its own mean and deviation (default: all)")  # fmt: skip
     add("--integrate-strength", type=float, default=1.0, help="of the adversary against what is lost (default: 1)")
-    add("--integrate-epochs", type=whole_number(1), default=40, help="passes over the cells (default: 40)")
+    add("--integrate-epochs", type=whole_number(1), help="passes over the cells (default: 40, more where cells are few, "
+        "so that there are 1,000 steps)")  # fmt: skip
     add("--integrate-seed", type=whole_number(0), default=0, help="of first weights and the order of cells")
     add("--threads", type=int, help="CPU threads of PyTorch (default: 1 for models narrower than 128)")
 
@@ -61,12 +64,18 @@ def run(args: argparse.Namespace) -> None:
         labels = _labels(own.source.obs, args.finetune_label)
         found = {**_usual(data, batches), "model_cls": before, "integrated": after}
         _write_scores(args.scores, _scores(found, labels, batches))
-    names = ("normalise", "strength", "epochs", "seed")
+    names = ("normalise", "strength", "seed")
     settings = {"batch": args.finetune_batch, **{name: getattr(args, f"integrate_{name}") for name in names}}
+    settings["epochs"] = args.integrate_epochs or epochs_of(len(data))
     with copied(args.h5ad, args.out) as store:
         write_vectors(store, KEY, after.shape, iter([after]))
         write_record(store, KEY, {**model.record(own, "cls"), **settings})
     logger.info("%s: obsm/%s, %d cells by %d", args.out, KEY, *after.shape)
+
+
+def epochs_of(n_cells: int) -> int:
+    """Passes over this many cells: 40, or as many as make 1,000 steps; an adversary learns little in fewer."""
+    return max(EPOCHS, math.ceil(STEPS / math.ceil(n_cells / BATCH)))
 
 
 def integrated(
@@ -79,7 +88,8 @@ def integrated(
     targets = TASK.targets(data.labels)
     if args.integrate_normalise == "batch":
         vectors = normalised_by(vectors, targets.values)
-    how = FinetuneSettings(epochs=args.integrate_epochs, batch_size=128, lr=1e-3, seed=args.integrate_seed)
+    epochs = args.integrate_epochs or epochs_of(len(data))
+    how = FinetuneSettings(epochs=epochs, batch_size=BATCH, lr=1e-3, seed=args.integrate_seed)
     job = Job(TASK, {**targets.about, "strength": args.integrate_strength}, how)
     examples = Examples(data.cells, targets.values, vectors)
     found = fit(model, job, examples).outputs(job, examples)
