@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--integrate-normalise", choices=["all", "batch"], default="all", help="scale embeddings over all cells, or "
         "those of each batch by its own mean and deviation (default: all)")  # fmt: skip
     add("--integrate-strength", type=float, default=1.0, help="of the adversary against what is lost (default: 1)")
-    add("--integrate-epochs", type=whole_number(1), help="passes over the cells (default: 40, more where cells are few, "
-        "so that there are 1,000 steps)")  # fmt: skip
+    add("--integrate-epochs", type=whole_number(1), help="passes over the cells (default: 40, or as many "
+        "as make 1,000 steps)")  # fmt: skip
     add("--integrate-seed", type=whole_number(0), default=0, help="of first weights and the order of cells")
     add("--threads", type=int, help="CPU threads of PyTorch (default: 1 for models narrower than 128)")
 
