@@ -50,7 +50,7 @@ CHANGES = [name for name in RECIPES if name not in {"reference", "fast"}]
 T_975 = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776}  # Student's t by degrees of freedom
 
 
-MEASURED = {100, 140, 180, 200, 220}  # steps, beside the ends of epochs
+MEASURED = {100, 120, 140, 180, 200, 220}  # steps, beside the ends of epochs
 
 
 class Enough(Exception):  # noqa: N818 - no error: a run has shown what it was to show
