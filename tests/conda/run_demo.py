@@ -18,8 +18,8 @@ from tests.conda.channel import make_conda
 from tests.workflow.conftest import Project
 
 SMALL = {
-    "census": {"max_cells": 1200, "test_cells": 200},
-    "chunk": {"cells": 600},
+    "census": {"max_cells": 1800, "test_cells": 300},
+    "chunk": {"cells": 800},
     "train": {"max_steps": 40},
     "execution": {"log_every": 10},
 }
