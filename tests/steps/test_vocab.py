@@ -14,7 +14,7 @@ def test_genes_in_order_and_how_many_samples_selected_each(tmp_path):
     options = ["--genes", str(one.genes_file), "--hvg", str(one.hvg), str(two.hvg), "--out", str(out)]
     assert main(["vocab", *options]) == 0
     vocab, content = Vocabulary.read(out), json.loads(out.read_text())
-    assert set(content) == {"genes", "names", "n_samples", "cls", "pad", "sha256"}
+    assert set(content) == {"genes", "names", "n_samples", "cls", "pad", "sha256", "checksum"}
     assert content["genes"] == one.genes.tolist()
     assert content["names"] == real_counts()[1][:600].tolist()
     assert content["n_samples"] == [2] * 50 + [4] * 50 + [2] * 50 + [0] * 450

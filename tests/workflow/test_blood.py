@@ -10,6 +10,7 @@ import pytest
 from told_apart import files_of, measured, shuffled, untrained
 
 from censusformer.cli import main
+from censusformer.files import with_checksum
 from censusformer.report.findings import learned
 from censusformer.tokens.shards import file_sha256, read_shard, write_shard
 
@@ -100,7 +101,7 @@ def test_models_that_learned_nothing_are_told_apart(run, tmp_path):
             path = tmp_path / "mixed" / file["path"]
             write_shard(path, cells if split == "test" else shuffled(cells), meta)
             file["sha256"] = file_sha256(path)
-    (tmp_path / "mixed/shards.json").write_text(json.dumps(listed))
+    (tmp_path / "mixed/shards.json").write_text(json.dumps(with_checksum(listed)))
     shutil.copy(data / "vocab.json", tmp_path / "mixed")
     size = ["--model-n-layers", "2", "--model-d-model", "32", "--model-d-ff", "64", "--train-max-steps", "150"]
     assert main(["pretrain", *files_of(tmp_path / "mixed"), "--out", str(tmp_path / "shuffled"), *size]) == 0
