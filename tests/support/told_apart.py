@@ -40,6 +40,7 @@ def measured(model, data, out):
     intervals = {
         (head, name): (duel["low"], duel["high"])
         for head in ("gep", "gepc") for name, duel in summary[head]["baselines"].items()
+        if duel["low"] is not None  # too few held-out samples for intervals
     }  # fmt: skip
     table = pd.read_parquet(out / "reconstruction.parquet")
     return duels(tables.errors(table, "test"), intervals)
