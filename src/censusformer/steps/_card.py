@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from censusformer.model import ModelConfig, Pretrainer, parameter_counts
-from censusformer.steps._safetensors import read_json
+from censusformer.steps._json import read_json
 from censusformer.tokens.vocabulary import Vocabulary
 
 LOAD = {

@@ -1,9 +1,9 @@
 """Reading for the step `report`: files into one `Run`; of many shards only some are read."""
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from censusformer.errors import InputError
 from censusformer.report.embedded import Embedded
 from censusformer.report.run import Run, find
 from censusformer.report.tables import SPLITS, SplitTokens
+from censusformer.steps._json import read_json
 from censusformer.steps._tables import read_table
 from censusformer.tokens.shards import read_manifest, read_shard
 from censusformer.tokens.vocabulary import Vocabulary
@@ -35,13 +36,13 @@ _AGAIN = "delete it and run snakemake again"
 def read_run(args: argparse.Namespace, settings: str) -> Run:
     """Read everything that the options of the step name."""
     vocab, manifest = Vocabulary.read(args.vocab), read_manifest(args.shards)
-    provenance = read_json(args.provenance)
+    provenance = read_result(args.provenance)
     return Run(
         title=title_of(settings, args.out),
         settings=settings,
         samples=frame([args.samples], SAMPLES).sort_values("order", kind="stable", ignore_index=True),
         provenance=provenance,
-        args=read_json(args.model_args),
+        args=read_result(args.model_args),
         n_measured=_n_measured(args.genes),
         n_genes=vocab.n_genes,
         n_samples_of_gene=np.array(vocab.n_samples, np.int64),
@@ -53,10 +54,10 @@ def read_run(args: argparse.Namespace, settings: str) -> Run:
         max_length=manifest["max_length"],
         metrics=read_metrics(args.metrics),
         reconstruction=read_reconstruction(args.evaluation / "reconstruction.parquet"),
-        summary=read_json(args.evaluation / "summary.json"),
-        leakage=read_json(leakage) if (leakage := args.evaluation / "leakage.json").is_file() else {},
+        summary=read_result(args.evaluation / "summary.json"),
+        leakage=read_result(leakage) if (leakage := args.evaluation / "leakage.json").is_file() else {},
         embedded=read_embedded(args.evaluation),
-        tasks={path.parent.name: read_json(path) for path in args.tasks},
+        tasks={path.parent.name: read_result(path) for path in args.tasks},
         benchmarks=read_benchmarks(args.benchmarks, {path.stem for path in args.hvg}, _census_of(provenance)),
     )
 
@@ -64,10 +65,10 @@ def read_run(args: argparse.Namespace, settings: str) -> Run:
 def read_embedded(folder: Path) -> Embedded | None:
     """Read what `embeddings` wrote, all of it; None where it did not run, or was told to measure nothing."""
     told = folder / "embeddings.json"
-    if not told.is_file() or not read_json(told)["measured"]:
+    if not told.is_file() or not read_result(told)["measured"]:
         return None
     tables = {name: frame([folder / f"{name}.parquet"], columns) for name, columns in EMBEDDED.items()}
-    return Embedded(**tables, told=read_json(told))
+    return Embedded(**tables, told=read_result(told))
 
 
 def title_of(settings: str, out: Path) -> str:
@@ -90,15 +91,9 @@ def _texts(table: pa.Table) -> pa.Table:
     return table.cast(pa.schema(fields))
 
 
-def read_json(path: Path) -> dict:
-    """Read a JSON file that holds a mapping."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON ({error}): {_AGAIN}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds no mapping of names to values: {_AGAIN}")
-    return content
+def read_result(path: Path) -> dict[str, Any]:
+    """Read a JSON file that a step wrote."""
+    return read_json(path, _AGAIN)
 
 
 def _n_measured(genes: Path) -> int | None:

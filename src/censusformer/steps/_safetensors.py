@@ -9,6 +9,7 @@ from safetensors.torch import load, save
 
 from censusformer.errors import InputError
 from censusformer.model import ModelConfig, Pretrainer
+from censusformer.steps._json import read_json
 from censusformer.tokens.vocabulary import Vocabulary
 
 WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "config.json", "vocab.json"
@@ -69,14 +70,3 @@ def _in_order(config: dict[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
         if key == "vocab_sha256":
             ordered["vocabulary"] = vocabulary.to_json()
     return ordered
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a file that holds one JSON object; refuses another."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is no JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds no JSON object")
-    return content

@@ -18,7 +18,7 @@ from torch import Tensor
 from censusformer.census.symbols import ids_of, read_gencode
 from censusformer.errors import InputError
 from censusformer.model import Encoder, ModelConfig, Pretrainer
-from censusformer.steps._safetensors import read_json
+from censusformer.steps._json import read_json
 from censusformer.tokens.vocabulary import Vocabulary
 
 WEIGHTS, ARGS, VOCABULARY = "best_model.pt", "args.json", "vocab.json"

@@ -13,7 +13,7 @@ import yaml
 from censusformer.errors import InputError
 from censusformer.evaluation.scores import COLUMNS as SUMS
 from censusformer.report.sweep import Sweep, SweepRun
-from censusformer.steps._report import read_json, read_metrics
+from censusformer.steps._report import read_metrics, read_result
 from censusformer.steps._tables import read_table
 
 CONFIG, BY_SAMPLE, EMBEDDINGS = "config.yaml", "evaluation/by_sample.parquet", "evaluation/embeddings.parquet"
@@ -53,7 +53,7 @@ def _read_run(folder: Path, here: Path, *, unfinished: bool, embeddings: bool) -
         settings,
         link=os.path.relpath(folder / "report.html", here),  # it may come after this page
         command=f"snakemake --cores all --configfile {folder / CONFIG}",
-        args=read_json(folder / "args.json"),
+        args=read_result(folder / "args.json"),
         metrics=read_metrics(folder / "metrics.csv"),
         by_sample=read_table(folder / BY_SAMPLE, COLUMNS).to_pandas(),
         embeddings=read_table(scores, SCORES).to_pandas() if embeddings else pd.DataFrame(),

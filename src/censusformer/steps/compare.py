@@ -18,7 +18,7 @@ from censusformer.errors import InputError
 from censusformer.evaluation import compare
 from censusformer.evaluation.scores import COLUMNS as SUMS
 from censusformer.files import atomic
-from censusformer.steps._report import read_json
+from censusformer.steps._report import read_result
 from censusformer.steps._tables import read_table
 
 logger = logging.getLogger("censusformer")
@@ -87,7 +87,7 @@ def _place(folder: Path) -> Path:
 
 def _settings(folders: Sequence[Path], places: Sequence[Path]) -> list[dict[str, Any]]:
     """Each model's settings, flat: of all their `config.yaml` where each has one, else those in the models' files."""
-    summaries = [read_json(place / SUMMARY) for place in places]
+    summaries = [read_result(place / SUMMARY) for place in places]
     whole = all((folder / CONFIG).is_file() for folder in folders)
     return [
         {**(_of_config(folder / CONFIG) if whole else _of_model(summary)), **_of_data(summary)}
