@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy import sparse
 
+from censusformer.evaluation.classify import macro_f1
 from censusformer.hashing import draw, uniform, word
 
 DRAWS, MIN_PERSONS = 1000, 5  # as everywhere: how often persons are drawn anew, and how many an interval needs
@@ -40,15 +41,6 @@ def confusions(classes: np.ndarray, predicted: np.ndarray, group: np.ndarray, n:
     table = np.zeros((int(group.max()) + 1, n, n), np.int64)
     np.add.at(table, (group, classes, predicted), 1)
     return table
-
-
-def macro_f1(table: np.ndarray) -> np.ndarray:
-    """Mean F1 over the classes that occur, of confusion counts (..., n, n)."""
-    hits = np.diagonal(table, axis1=-2, axis2=-1)
-    both = table.sum(-1) + table.sum(-2)
-    f1 = np.divide(2.0 * hits, both, out=np.zeros(hits.shape), where=both > 0)
-    occurs = table.sum(-1) > 0
-    return (f1 * occurs).sum(-1) / np.maximum(1, occurs.sum(-1))
 
 
 @dataclass(frozen=True)

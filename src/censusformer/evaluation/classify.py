@@ -139,8 +139,14 @@ def accuracy(confusion: np.ndarray) -> np.ndarray:
 
 
 def macro_f1(confusion: np.ndarray) -> np.ndarray:
-    """F1 of each label that occurs, mean over labels: a rare one weighs as much as a frequent one."""
-    square = confusion[..., :-1]
+    """F1 of each label that occurs, mean over labels: a rare one weighs as much as a frequent one.
+
+    Parameters
+    ----------
+    confusion
+        int (..., labels, labels), or with one more column for cells without a prediction, as `confusions` gives it.
+    """
+    square = confusion[..., : confusion.shape[-2]]
     right, truth = np.diagonal(square, axis1=-2, axis2=-1), confusion.sum(-1)
     f1 = 2 * right / np.maximum(truth + square.sum(-2), 1)
     return (f1 * (truth > 0)).sum(-1) / (truth > 0).sum(-1)
