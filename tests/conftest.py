@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOOD = ROOT.parent / "shared" / "blood"
@@ -12,6 +13,12 @@ BLOOD = ROOT.parent / "shared" / "blood"
 def root():
     """The repository."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def schema(root):
+    """What a config may hold."""
+    return yaml.safe_load((root / "workflow/schemas/config.schema.yaml").read_text())
 
 
 @pytest.fixture(scope="session")

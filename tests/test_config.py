@@ -10,11 +10,6 @@ from censusformer import config as c
 from censusformer.errors import InputError
 
 
-@pytest.fixture(scope="module")
-def schema(root):
-    return yaml.safe_load((root / "workflow/schemas/config.schema.yaml").read_text())
-
-
 @pytest.fixture
 def base(root):
     return yaml.safe_load((root / "config.yaml").read_text())

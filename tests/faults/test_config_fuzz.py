@@ -29,11 +29,6 @@ VALUES = st.recursive(
 
 
 @pytest.fixture(scope="module")
-def schema(root):
-    return yaml.safe_load((root / "workflow/schemas/config.schema.yaml").read_text())
-
-
-@pytest.fixture(scope="module")
 def base(root):
     return yaml.safe_load((root / "config.yaml").read_text())
 
