@@ -9,6 +9,7 @@ import pytest
 from sweep_runs import write_run
 
 from censusformer.cli import main
+from censusformer.report.comparison import ONE_SEED
 
 
 def build(folder, runs):
@@ -77,6 +78,13 @@ def test_equal_runs_give_equal_pages(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runs = build(tmp_path, dropout_runs()[:4])
     assert page_of(tmp_path, runs) == page_of(tmp_path, runs)
+
+
+def test_one_seed_says_nothing_of_other_seeds(tmp_path, page):
+    alone = page_of(tmp_path, build(tmp_path, [run for run in dropout_runs() if run[1]["train.seed"] == 0]))
+    assert ONE_SEED in alone and "spread of seeds" not in alone
+    assert headline(alone).endswith("more than the noise of samples, by one seed.")
+    assert ONE_SEED not in page and "spread of seeds" in page
 
 
 def test_no_difference_is_called_noise(tmp_path):

@@ -13,6 +13,10 @@ from censusformer.report.shown import Cell, Table, row, table
 from censusformer.report.sweep import METRIC_NAMES, REMOVED, SPLIT_NAMES, shown, shown_difference, text
 
 HEADS = ("gep", "gepc")
+ONE_SEED = (
+    "No setting was trained with several seeds: intervals are over samples alone, and another seed of the same "
+    "model could turn a difference round. Give runs that differ in train.seed to know."
+)
 VERDICTS = {"better": "more than noise", "noise": "noise", "unknown": "not known"}
 
 
@@ -120,10 +124,7 @@ def warnings(found: Comparison) -> Iterator[str]:
             "different floors: the share of the reducible error that each removes is compared instead."
         )
     if not found.seeds_known:
-        yield (
-            "No setting was trained with several seeds: intervals are over samples alone, and another seed of the same "
-            "model could turn a difference round. Give runs that differ in train.seed to know."
-        )
+        yield ONE_SEED
     if len(found.samples) < compare.MIN_SAMPLES:
         few = count(len(found.samples), "sample")
         yield f"{few} in common: too few to draw anew, so intervals are over seeds, if any."

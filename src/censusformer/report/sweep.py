@@ -193,6 +193,11 @@ class Sweep:
         settings = {setting.group.name: setting for setting in self.settings(split)}
         return [settings[group.name] for group in compare.ranked(self._groups[split], head, metric)]
 
+    @property
+    def seeds_known(self) -> bool:
+        """Whether a setting was trained with more than one seed."""
+        return any(len(setting.runs) > 1 for setting in self.settings())
+
     def estimates(self, split: str, head: str, metric: str) -> dict[str, Estimate]:
         """A metric of each setting, by the name of its group."""
         groups = self._groups[split]
@@ -270,5 +275,6 @@ def headline(sweep: Sweep) -> str:
         return f"The reference setting is best: {what}; {rest}."
     found = differences[best.group.name]
     lead = f"{shown_difference(found.estimate, metric)} against the reference"
-    certain = {"better": "more than noise", "noise": "within noise", "unknown": "too few samples and seeds to say"}
+    noise = "noise" if sweep.seeds_known else "the noise of samples, by one seed"
+    certain = {"better": f"more than {noise}", "noise": "within noise", "unknown": "too few samples and seeds to say"}
     return f"Best is {best.label}: {what}, {lead}: {certain.get(found.verdict, found.verdict)}."

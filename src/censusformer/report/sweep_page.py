@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from censusformer.evaluation.compare import SEED, Difference, Estimate
 from censusformer.report import sweep_figures as figures
+from censusformer.report.comparison import ONE_SEED
 from censusformer.report.findings import count, duration
 from censusformer.report.sweep import (
     HEAD_NAMES,
@@ -95,6 +96,8 @@ def _warnings(sweep: Sweep) -> Iterator[str]:
             f"Not all settings were asked for the same hidden values of the {SPLIT_NAMES[split]} (data, genes or bins "
             f"differ), so that {metric} does not compare; {split}.gep.{REMOVED} does."
         )
+    if len(sweep.settings()) > 1 and not sweep.seeds_known:
+        yield ONE_SEED
     if split == "test" and len(sweep.settings()) > 1:
         yield "The best was chosen on the samples that it is measured on, so its figure flatters it a little." + (
             f" A choice on validation cells (the criterion valid.gep.{REMOVED}) would not."
@@ -191,12 +194,13 @@ def _key(value: float) -> float | None:
 
 def _words(sweep: Sweep) -> str:
     split, head, metric = sweep.wanted
+    seeds = ", and the spread of seeds" if sweep.seeds_known else ""
     n = sweep.estimates(split, head, metric)[sweep.settings(split)[0].group.name].n_samples
     return (
         f"mse: bins², GEP from each position, GEPC from the cell's embedding; removed: {METRIC_NAMES[REMOVED]}, which "
         f"compares across bins and ties; test: {SPLIT_NAMES['test']}, valid: {SPLIT_NAMES['valid']}. Gap: validation "
         f"loss less that of fixed training cells, at the best epoch. 95 % intervals: {count(n, 'sample')} drawn anew, "
-        "alike for both of a difference, and the spread of seeds; of twenty intervals of settings that change nothing "
+        f"alike for both of a difference{seeds}; of twenty intervals of settings that change nothing "
         "one leaves 0 out by chance."
     )
 
